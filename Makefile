@@ -1,0 +1,86 @@
+# Nearsight: one command each. `make` alone says what there is.
+#
+# Every target sets up what it needs in .venv and leaves a stamp there, so a second run starts at once.
+# Needs: make, and Python 3.11 to 3.13 with venv (PYTHON=python3.12 picks one).
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check install --quiet
+# Folders that are packages, in mypy's and import-linter's sense.
+HOUSE  := sdk/nearsight npu_delegate/nearsight_npu models/nearsight_models demos/nearsight_demos
+
+DATA   ?= ../shared/data
+WORK   ?= $(HOME)/.cache/nearsight/training
+# What `make train` installs as torch: a plain `torch` may be a build with GPU libraries of several GB.
+TORCH  ?= torch
+
+# A photo folder given as PHOTOS=... reaches the tour through the environment, so that blanks in it survive.
+export PHOTOS
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test soak check bench eval train wheel clean
+
+help: ## say what each target does
+	@echo "Nearsight. Targets:"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@echo "First one: make demo PHOTOS=~/Pictures"
+
+demo: $(VENV)/.base ## index photographs and search them in English and Chinese: PHOTOS=~/Pictures for your own
+	@$(PY) demos/nearsight_demos/tour.py
+
+test: $(VENV)/.dev ## the whole test suite, long trials at a seeded tenth; no torch, no network, at most 10 minutes
+	$(PY) -m pytest -q
+
+soak: $(VENV)/.dev ## the same suite with the long trials at their full counts; JSON goes to bench/results
+	NEARSIGHT_TRIALS=full NEARSIGHT_SOAK_JSON=bench/results $(PY) -m pytest -q --timeout=7200
+
+check: $(VENV)/.dev ## ruff, mypy --strict, import-linter, and every example of README and docs run, warnings as errors
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy --strict $(HOUSE)
+	PYTHONPATH=demos $(VENV)/bin/lint-imports --no-cache
+	$(PY) -W error -m pytest -q tests/house
+
+bench: $(VENV)/.dev ## speed and size: ingest, query, cold start; tables on screen, JSON under bench/results
+	$(PY) -m bench
+
+eval: $(VENV)/.dev ## quality on DATA=../shared/data: retrieval, zero-shot, "nothing matches"; JSON under bench/results
+	$(PY) -m eval --data "$(DATA)"
+
+train: $(VENV)/.train ## remake the embedded weights: DATA=../shared/data WORK=~/.cache/nearsight/training (goes on where it stopped)
+	cd models && ../$(PY) -m training --data "$(abspath $(DATA))" --work "$(abspath $(WORK))" --resume
+
+wheel: $(VENV)/.dev ## build the wheel and the source archive into dist
+	$(PY) -m hatchling build -d dist
+
+clean: ## remove .venv, caches and built files (photographs, galleries and reports under demo/ stay)
+	rm -rf $(VENV) .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# ---------------------------------------------------------------------------------------------------------------
+# The environment. A stamp is older than pyproject.toml exactly when the dependencies may have changed.
+
+$(PY):
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("nearsight: needs Python 3.11 to 3.13, this one is %d.%d; name another with: make PYTHON=python3.12" % sys.version_info[:2])'
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.pip: | $(PY)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
+	@touch $@
+
+$(VENV)/.base: pyproject.toml | $(VENV)/.pip
+	@echo "Installing Nearsight and its base dependencies into $(VENV) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.pip
+	@echo "Installing Nearsight with [dev] into $(VENV) ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.base $@
+
+$(VENV)/.train: pyproject.toml | $(VENV)/.pip
+	@echo "Installing Nearsight with [train] into $(VENV): torch is large ..."
+	@$(PIP) '$(TORCH)'
+	@$(PIP) --editable '.[train]'
+	@touch $(VENV)/.base $@

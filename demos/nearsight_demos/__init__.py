@@ -1,0 +1,1 @@
+"""Programs that show Nearsight at work, written against its public names only."""

@@ -1,0 +1,237 @@
+"""The offline tour: index real photographs, ask in English and Chinese, and write a page worth looking at.
+
+Run by `make demo`, or `make demo PHOTOS=~/Pictures` for your own. Works in demo/ of the current folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Run as a file, so that its neighbour is found without being installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+import nearsight as ns
+from nearsight_demos.photographs import CARRIED, gather
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOME = Path("demo")
+WHEELS = Path(".cache/wheels")
+INTERRUPTED = 130
+WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One query of the tour.
+
+    Attributes:
+        text: what is asked.
+        right: names of the pictures that answer it; empty where nothing should match; None where nobody knows.
+    """
+
+    text: str
+    right: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A question with its answer and how long that took, end to end."""
+
+    question: Question
+    hits: ns.Hits
+    latency_ms: float
+
+    @property
+    def as_hoped(self) -> bool | None:
+        """Whether the first hit is a right one, or nothing matched where nothing should; None where nobody knows."""
+        right = self.question.right
+        if right is None:
+            return None
+        return not self.hits if not right else bool(self.hits) and self.hits[0].path.name in right
+
+
+CARRIED_QUESTIONS: tuple[Question, ...] = (
+    Question(text="an astronaut in an orange suit", right=("astronaut.png",)),
+    Question(text="a cup of coffee", right=("coffee.png",)),
+    Question(text="a red motorcycle", right=("motorcycle_left.png",)),
+    Question(text="a man with a camera on a tripod", right=("camera.png",)),
+    Question(text="a rocket before launch", right=("rocket.jpg",)),
+    Question(text="a wall of bricks", right=("brick.png",)),
+    Question(text="一只猫", right=("chelsea.png",)),
+    Question(text="狮子", right=("lion.jpg",)),
+    Question(text="一朵花", right=("flower.jpg",)),
+    Question(text="奔跑的猎豹", right=("cheetah.jpg",)),
+    Question(text="铁塔", right=("tower.jpg",)),
+    Question(text="湖边的中国古塔", right=("china.jpg",)),
+    Question(text="a plate of sushi", right=()),
+    Question(text="two children playing football on a beach", right=()),
+    Question(text="在雪山上滑雪的人", right=()),
+)
+OWN_QUESTIONS = tuple(
+    Question(text=text)
+    for text in (
+        "a dog",
+        "the sea and a beach",
+        "people around a table with food",
+        "a child playing",
+        "a city street at night",
+        "flowers",
+        "snow on mountains",
+        "a car",
+        "一只猫",
+        "海边的日落",
+        "一群人的合影",
+        "湖上的小船",
+        "an astronaut in space",
+        "一台老式打字机",
+    )
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tour.
+
+    Args:
+        argv: `--photos DIR`; by default what the environment variable PHOTOS says.
+
+    Returns:
+        0; 1 if there are no photographs to be had; 2 if the folder named is not there; 130 when interrupted.
+    """
+    parser = argparse.ArgumentParser(description="Index photographs and ask for them in English and Chinese, offline.")
+    parser.add_argument("--photos", default=os.environ.get("PHOTOS"), help="a folder of your own photographs")
+    own = parser.parse_args(argv).photos
+    try:
+        return _tour(Path(own).expanduser() if own else None)
+    except KeyboardInterrupt:
+        print(
+            "\ntour: interrupted; what was indexed is stored, and the same command goes on from there", file=sys.stderr
+        )
+        return INTERRUPTED
+    except ns.NearsightError as error:
+        print(f"tour: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _tour(own: Path | None) -> int:
+    screen = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+    if own is None:
+        screen.print("Your own photographs: make demo PHOTOS=~/Pictures", style="bold")
+        photographs, trouble = gather(HOME / "photographs", WHEELS)
+        for line in trouble:
+            screen.print(f"  {line}")
+        if not photographs:
+            print(
+                "tour: no package index can be reached and no photographs are cached; "
+                "give a folder of your own: make demo PHOTOS=~/Pictures",
+                file=sys.stderr,
+            )
+            return 1
+        packages = ", ".join(package.partition("==")[0] for package in CARRIED)
+        screen.print(f"Without it: the {len(photographs)} real photographs that {packages} carry, nothing drawn.")
+        folder, place = HOME / "photographs", HOME / "photos.nsg"
+    else:
+        if not own.is_dir():
+            print(f"tour: no folder {own}; give one that is there: make demo PHOTOS=~/Pictures", file=sys.stderr)
+            return 2
+        screen.print(f"Your photographs in {own}; they are read where they are, and nothing leaves this machine.")
+        HOME.mkdir(exist_ok=True)
+        mark = hashlib.sha256(str(own.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+        folder, place = own, HOME / f"{own.resolve().name or 'photos'}-{mark}.nsg"
+    questions = CARRIED_QUESTIONS if own is None else OWN_QUESTIONS
+
+    with ns.Gallery.open(place) as gallery:
+        report = _indexed(gallery, folder)
+        items = gallery.stats().items
+        speed = f", {report.rate_per_s:.0f} pictures/s" if report.encoded else ""
+        screen.print(
+            f"Indexed into {place}: {report.added + report.changed} new, {report.unchanged} unchanged, "
+            f"{len(report.failed)} failed, in {report.seconds:.1f} s{speed}; {items} pictures in all."
+        )
+        for failure in report.failed[:5]:
+            screen.print(f"  skipped {failure.path}: {failure.reason}")
+        if not items:
+            print(f"tour: no pictures in {folder}; name another folder: make demo PHOTOS=...", file=sys.stderr)
+            return 1
+        start = time.perf_counter()
+        gallery.search("warming up", k=1)
+        screen.print(f"Text encoder loaded in {time.perf_counter() - start:.2f} s.\n")
+        answers = [_asked(gallery, question) for question in questions]
+
+    screen.print(_table(answers))
+    verdicts = [answer.as_hoped for answer in answers if answer.as_hoped is not None]
+    notes = [f"{items} photographs, {len(answers)} questions in English and Chinese; nothing left this machine."]
+    if verdicts:
+        notes.append(f"{sum(verdicts)} of {len(verdicts)} as hoped: the right picture first, or nothing where none is.")
+        screen.print(f"\n{notes[-1]}")
+    page = HOME / "report.html"
+    ns.contact_sheet(
+        [(answer.question.text, answer.hits) for answer in answers],
+        page,
+        title="Nearsight: the offline tour",
+        notes=notes,
+    )
+    screen.print(f"Report: {page}    Ask yourself: .venv/bin/nearsight search 'your words' --gallery {place}")
+    return 0
+
+
+def _indexed(gallery: ns.Gallery, folder: Path) -> ns.AddReport:
+    columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("indexing", total=None, pace="")
+
+        def advance(progress: ns.Progress) -> None:
+            left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+            bars.update(task, completed=progress.done, total=progress.total, pace=f"{progress.rate_per_s:.0f}/s{left}")
+
+        return gallery.add(folder, progress=advance)
+
+
+def _asked(gallery: ns.Gallery, question: Question) -> Answered:
+    start = time.perf_counter()
+    hits = gallery.search(question.text, k=6)
+    return Answered(question=question, hits=hits, latency_ms=1000 * (time.perf_counter() - start))
+
+
+def _table(answers: Sequence[Answered]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("query", "best hit", "says"):
+        table.add_column(title, overflow="fold")
+    table.add_column("relevance", justify="right")
+    table.add_column("ran on")
+    table.add_column("ms", justify="right")
+    table.add_column("")
+    for answer in answers:
+        hits, decision = answer.hits, answer.hits.decision
+        best = hits[0].path.name if hits else "-"
+        says = ns.relevance_words(hits[0].relevance) if hits else "nothing matches"
+        relevance = hits.best_relevance if hits.best_relevance is not None else 0.0
+        ran_on = "-" if decision is None else f"{decision.target} {decision.precision}"
+        mark = {True: Text("as hoped", "green"), False: Text("missed", "red"), None: Text("")}[answer.as_hoped]
+        table.add_row(
+            Text(answer.question.text),
+            Text(best),
+            Text(says),
+            f"{relevance:.2f}",
+            ran_on,
+            f"{answer.latency_ms:.1f}",
+            mark,
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""A model's manifest: one TOML page that says what a model is, which files it has, and what may be done with it."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError, UnknownModelError
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One file of a model.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Its hash, in hexadecimal.
+        bytes: Its size.
+    """
+
+    path: Path
+    sha256: str
+    bytes: int
+
+    def check(self) -> None:
+        """Compare size and hash with the manifest's.
+
+        Raises:
+            MissingFilesError: If the file is not there.
+            ChecksumError: If it is another file than the manifest states.
+        """
+        if not self.path.is_file():
+            raise MissingFilesError(f"{self.path.name} is missing; install Nearsight again: pip install --force-reinstall nearsight")
+        size = self.path.stat().st_size
+        if size != self.bytes:
+            raise ChecksumError(f"{self.path.name} has {size} bytes, its manifest states {self.bytes}; install Nearsight again")
+        digest = hashlib.sha256()
+        with self.path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+        if digest.hexdigest() != self.sha256:
+            raise ChecksumError(f"{self.path.name} has SHA-256 {digest.hexdigest()[:12]}, its manifest states {self.sha256[:12]}; install Nearsight again")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """How a picture becomes pixels.
+
+    Attributes:
+        size_wh: Width and height in pixels.
+        mode: `stretch` (the whole picture, its side ratio given up) or `crop` (the centre).
+        resample: Name of the filter.
+    """
+
+    size_wh: tuple[int, int]
+    mode: str
+    resample: str
+
+    @property
+    def key(self) -> str:
+        """A short text that is equal only for equal preprocessing."""
+        return f"{self.size_wh[0]}x{self.size_wh[1]}-{self.mode}-{self.resample}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenizer:
+    """How a text becomes token ids.
+
+    Attributes:
+        kind: `sentencepiece`.
+        prefix: Written before every text.
+        longest: Most tokens of one text, the specials included.
+        bos: Id that begins a text.
+        eos: Id that ends it.
+        pad: Id that fills a batch.
+    """
+
+    kind: str
+    prefix: str
+    longest: int
+    bos: int
+    eos: int
+    pad: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a manifest page says.
+
+    Attributes:
+        name: The name a user writes.
+        capability: What it serves: `search`.
+        space: The space its vectors belong to; only vectors of one space may be compared.
+        dimensions: Width of a vector.
+        languages: ISO 639-1 codes.
+        licence: SPDX expression of the weights.
+        trained_on: One line for each data set and set of weights that went in.
+        research_only: Whether part of what it was trained on is for research only.
+        files: Role -> precision -> file; within a role the preferred precision comes first.
+        golden: Role -> golden set for the proof at load.
+        preprocessing: How a picture becomes pixels.
+        tokenizer: How a text becomes token ids.
+        relevance: Coefficients of the calibrated relevance, as the SDK reads them.
+    """
+
+    name: str
+    capability: str
+    summary: str
+    space: str
+    dimensions: int
+    languages: tuple[str, ...]
+    licence: str
+    trained_on: tuple[str, ...]
+    research_only: bool
+    parameters: int
+    files: dict[str, dict[str, File]]
+    golden: dict[str, File]
+    preprocessing: Preprocessing
+    tokenizer: Tokenizer
+    relevance: dict[str, Any]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files together."""
+        graphs = [file for variants in self.files.values() for file in variants.values()]
+        return sum(file.bytes for file in (*graphs, *self.golden.values()))
+
+    def check(self) -> None:
+        """Compare every file's size and hash with what this page states.
+
+        Raises:
+            MissingFilesError: If a file is not there.
+            ChecksumError: If a file is another one than stated.
+        """
+        for variants in self.files.values():
+            for file in variants.values():
+                file.check()
+        for file in self.golden.values():
+            file.check()
+
+
+def root() -> Path:
+    """The folder that holds `manifests/`, `embedded/` and `cards/`."""
+    return Path(str(resources.files("nearsight_models")))
+
+
+def names() -> list[str]:
+    """Every model that has a manifest, in alphabetical order."""
+    return sorted(path.stem for path in (root() / "manifests").glob("*.toml"))
+
+
+def load(name: str) -> Manifest:
+    """Read the manifest of a model.
+
+    Args:
+        name: As `names()` lists it.
+
+    Raises:
+        UnknownModelError: If no manifest bears this name.
+        MissingFilesError: If one of its files is not there.
+    """
+    if name not in names():
+        raise UnknownModelError(f"no model is called {name!r}; there is: {', '.join(names())} (see: nearsight models list)")
+    page = root() / "manifests" / f"{name}.toml"
+    return parse(page.read_text(encoding="utf8"), root())
+
+
+def parse(text: str, folder: Path) -> Manifest:
+    """Read a manifest's text; its paths are relative to `folder`.
+
+    Raises:
+        ModelError: If the page is not valid TOML or lacks a field.
+        MissingFilesError: If a file that it names is not there.
+    """
+    try:
+        page = tomllib.loads(text)
+        files = {role: {precision: _file(row, folder) for precision, row in variants.items()} for role, variants in page["files"].items()}
+        shape = page["preprocessing"]
+        manifest = Manifest(
+            name=page["name"],
+            capability=page["capability"],
+            summary=page["summary"],
+            space=page["space"],
+            dimensions=page["dimensions"],
+            languages=tuple(page["languages"]),
+            licence=page["licence"],
+            trained_on=tuple(page["trained_on"]),
+            research_only=page["research_only"],
+            parameters=page["parameters"],
+            files=files,
+            golden={role: _file(row, folder) for role, row in page["golden"].items()},
+            preprocessing=Preprocessing(size_wh=(shape["size_wh"][0], shape["size_wh"][1]), mode=shape["mode"], resample=shape["resample"]),
+            tokenizer=Tokenizer(**page["tokenizer"]),
+            relevance=page["relevance"],
+        )
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"a manifest is not valid TOML: {error}") from error
+    except KeyError as error:
+        raise ModelError(f"a manifest lacks the field {error.args[0]!r}") from error
+    except (TypeError, IndexError) as error:
+        raise ModelError(f"a manifest has a field of the wrong shape: {error}") from error
+    for variants in files.values():
+        for file in variants.values():
+            if not file.path.is_file():
+                raise MissingFilesError(f"model {manifest.name!r} lacks its file {file.path.name}; install Nearsight again: pip install --force-reinstall nearsight")
+    return manifest
+
+
+def _file(row: dict[str, Any], folder: Path) -> File:
+    return File(path=folder / row["path"], sha256=row["sha256"], bytes=row["bytes"])

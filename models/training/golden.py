@@ -1,0 +1,65 @@
+"""Makes the golden sets: a few public-domain photographs and sentences with the reference's answers."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import sentencepiece
+from nearsight_npu import Floor, Golden
+from PIL import Image
+
+from training import data, e5, texts
+
+log = logging.getLogger("training")
+PHOTOS = Path(__file__).parent.parent.parent / "tests" / "photos"
+PICTURES = ("astronaut", "cat", "coffee", "rocket", "coins")
+SENTENCES = (
+    "an astronaut in an orange suit",
+    "a ginger cat",
+    "a cup of coffee on a wooden table",
+    "a rocket on its launch pad",
+    "old coins",
+    "a dog runs on the beach",
+    "穿橙色衣服的女宇航员",
+    "一只猫",
+    "桌子上的一杯咖啡",
+    "发射台上的火箭",
+    "古代硬币",
+    "两个孩子在踢足球",
+)
+# A little below what honest files reach on this machine (`make train` logs it) and on others with fewer instructions.
+FLOORS = {
+    "fp32": Floor(cosine=0.999, centred=0.995, order=0.98),
+    "fp16": Floor(cosine=0.999, centred=0.995, order=0.98),
+    "int8": Floor(cosine=0.95, centred=0.9, order=0.85),
+    "w4": Floor(cosine=0.98, centred=0.95, order=0.9),
+}
+
+
+def reference(path: Path) -> ort.InferenceSession:
+    """The plainest way to run a graph: no rewriting, one thread."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def write(work: Path, out: Path) -> None:
+    """Write image.golden.npz (reference: the FP32 graph) and text.golden.npz (the graph itself, unoptimized)."""
+    pixels = np.stack([data.squared(Image.open(PHOTOS / f"{name}.jpg").convert("RGB")) for name in PICTURES])
+    tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(out / "vocabulary.spm"))
+    rows = [texts.encode(tokenizer, sentence) for sentence in SENTENCES]
+    longest = max(map(len, rows))
+    ids = np.array([row + [e5.PAD] * (longest - len(row)) for row in rows], np.int64)
+    mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows], np.int64)
+    (image,) = reference(work / "image.fp32.onnx").run(["embedding"], {"pixels": pixels})
+    (text,) = reference(out / "text.w4.onnx").run(["embedding"], {"ids": ids, "mask": mask})
+    image_set = Golden(inputs={"pixels": pixels}, outputs={"embedding": image}, rank="embedding", other=text, floors={k: FLOORS[k] for k in ("fp32", "fp16", "int8")})
+    text_set = Golden(inputs={"ids": ids, "mask": mask}, outputs={"embedding": text}, rank="embedding", other=image, floors={"w4": FLOORS["w4"]})
+    image_set.save(out / "image.golden.npz"), text_set.save(out / "text.golden.npz")
+    for name in ("image.fp16.onnx", "image.int8.onnx"):
+        (found,) = ort.InferenceSession(out / name, providers=["CPUExecutionProvider"]).run(["embedding"], {"pixels": pixels})
+        log.info("%s: cosine to FP32 on the golden photographs %s", name, np.round((found * image).sum(1), 4).tolist())

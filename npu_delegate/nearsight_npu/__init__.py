@@ -1,0 +1,77 @@
+"""The delegate: runs model graphs on whatever chip is here, proves their answers first, and says how each came about.
+
+Importing this package loads neither numpy nor a runtime; each name below is fetched when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nearsight_npu.delegate import Delegate, prove, remembered_proofs
+    from nearsight_npu.errors import DelegateError, NearsightDelegateWarning
+    from nearsight_npu.golden import Floor, Golden
+    from nearsight_npu.policy import Decision, Measured, Policy, Rejected, Rung
+    from nearsight_npu.proof import Finding, ProofReport
+    from nearsight_npu.session import Session
+    from nearsight_npu.targets.probe import probe
+    from nearsight_npu.targets.target import Availability, Port, Program, Target
+
+__all__ = [
+    "Availability",
+    "Decision",
+    "Delegate",
+    "DelegateError",
+    "Finding",
+    "Floor",
+    "Golden",
+    "Measured",
+    "NearsightDelegateWarning",
+    "Policy",
+    "Port",
+    "Program",
+    "ProofReport",
+    "Rejected",
+    "Rung",
+    "Session",
+    "Target",
+    "probe",
+    "prove",
+    "remembered_proofs",
+]
+
+_HOMES = {
+    "Availability": "targets.target",
+    "Decision": "policy",
+    "Delegate": "delegate",
+    "DelegateError": "errors",
+    "Finding": "proof",
+    "Floor": "golden",
+    "Golden": "golden",
+    "Measured": "policy",
+    "NearsightDelegateWarning": "errors",
+    "Policy": "policy",
+    "Port": "targets.target",
+    "Program": "targets.target",
+    "ProofReport": "proof",
+    "Rejected": "policy",
+    "Rung": "policy",
+    "Session": "session",
+    "Target": "targets.target",
+    "probe": "targets.probe",
+    "prove": "delegate",
+    "remembered_proofs": "delegate",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

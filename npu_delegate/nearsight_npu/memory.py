@@ -1,0 +1,107 @@
+"""What is remembered between runs, as small JSON files that may be lost at any time: file hashes and proofs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from nearsight_npu.errors import UnreadableGraphError
+
+# A file changed so shortly ago may change again within the same tick of the file system's clock.
+_SETTLED_NS = 2_000_000_000
+
+
+class Memory:
+    """A folder of JSON files; an unreadable or damaged one is as good as absent, and writing may fail."""
+
+    __slots__ = ("_folder",)
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        """Remember under a folder, which need not exist.
+
+        Args:
+            folder: None is the user's cache folder for "nearsight".
+        """
+        if folder is None:
+            import platformdirs
+
+            folder = platformdirs.user_cache_dir("nearsight")
+        self._folder = Path(folder).expanduser()
+
+    def read(self, kind: str, key: str) -> dict[str, object] | None:
+        """Give what was remembered under a key, or None."""
+        return _json(self._path(kind, key))
+
+    def write(self, kind: str, key: str, value: dict[str, object]) -> str | None:
+        """Remember something, in one step: another process sees the old file or the new one.
+
+        Returns:
+            None, or why it could not be remembered.
+        """
+        path = self._path(kind, key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                    json.dump(value, stream)
+                Path(part).replace(path)
+            except OSError:
+                Path(part).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            return f"{error.strerror} ({path.parent})"
+        return None
+
+    def all(self, kind: str) -> tuple[dict[str, object], ...]:
+        """Give everything of one kind that can be read."""
+        try:
+            paths = sorted((self._folder / kind).glob("*.json"))
+        except OSError:
+            return ()
+        return tuple(value for path in paths if (value := _json(path)) is not None)
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self._folder / kind / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.json"
+
+
+def file_hash(path: Path, memory: Memory) -> str:
+    """Give a file's SHA-256, read anew only if its size or one of its times changed.
+
+    Args:
+        path: the file.
+        memory: where hashes are remembered.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        UnreadableGraphError: if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            state = os.fstat(stream.fileno())
+            facts = [str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+            known = memory.read("hashes", str(facts[0]))
+            if known is not None and known.get("facts") == facts and isinstance(digest := known.get("sha256"), str):
+                return digest
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UnreadableGraphError(
+            f"{path} was to be loaded; it cannot be read ({error.strerror}); check the path, or fetch the file again"
+        ) from error
+    if time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
+        memory.write("hashes", str(facts[0]), {"facts": facts, "sha256": digest})
+    return digest
+
+
+def _json(path: Path) -> dict[str, object] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

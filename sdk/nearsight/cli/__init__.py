@@ -1,0 +1,1 @@
+"""The command line: `main` finds sub-commands by entry point, and each file beside it is one of them."""

@@ -1,0 +1,156 @@
+"""The `nearsight` command: find the sub-command asked for, run it, turn errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from nearsight.__about__ import __version__
+from nearsight.cli.terminal import prepare_streams, say
+from nearsight.errors import InputError, NearsightError, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GROUP = "nearsight.commands"
+INTERRUPTED = 130
+
+
+class Command(Protocol):
+    """What the module behind an entry point of the group `nearsight.commands` holds."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's own arguments; `--json` and `--debug` are there already."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it and return the exit code."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line with the remedy, like every other error here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint as a user's mistake (exit code 2)."""
+        raise InputError(f"{message}; see: {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        argv: the words after `nearsight`; those of the process by default.
+
+    Returns:
+        0 when it went well, 1 for a failure, 2 for a user's mistake, 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    prepare_streams()
+    if not debug:
+        warnings.showwarning = _say_warning
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`head`, say) has what it wanted; nothing more may be written, not even at shutdown.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        say("interrupted; what was stored stays stored")
+        return INTERRUPTED
+    except NearsightError as error:
+        if debug:
+            raise
+        say(str(error))
+        return error.exit_code
+    except OSError as error:
+        if debug:
+            raise
+        say(f"{error}; --debug shows where")
+        return 1
+    return code
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Say our own warnings (a refused target, say) as one line; a library's are for its developers."""
+    if category.__module__.startswith("nearsight"):
+        say(str(message))
+
+
+def _dispatch(words: list[str]) -> int:
+    """Take the words up to the command's name, then hand over to the command."""
+    while words and words[0] == "--debug":
+        words = words[1:]
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_overview())
+        return 0
+    name, rest = words[0], words[1:]
+    if name == "--version":
+        print(f"nearsight {__version__}")
+        return 0
+    known = commands()
+    if name not in known:
+        raise InputError(_unknown(name, sorted(known)))
+    command = _load(known[name])
+    parser = Parser(prog=f"nearsight {name}", description=command.HELP, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true", help="machine output on stdout, talk on stderr")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.add_arguments(parser)
+    # Intermixed: options may stand between the words of a query.
+    args = parser.parse_intermixed_args(rest)
+    with translated():
+        return command.run(args)
+
+
+def commands() -> dict[str, EntryPoint]:
+    """Return the sub-commands that are installed, by name; ours win over a stranger's of the same name."""
+    found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.value.startswith("nearsight.cli."), entry.name))
+    return {entry.name: entry for entry in found}
+
+
+def _load(entry: EntryPoint) -> Command:
+    command: Command = entry.load()
+    return command
+
+
+def _overview() -> str:
+    known = commands()
+    width = max((len(name) for name in known), default=0)
+    lines = [f"  {name:{width}}  {_one_line(entry)}" for name, entry in sorted(known.items())]
+    return "\n".join(
+        [
+            f"Nearsight {__version__}: search your photographs by a sentence in English or Chinese, offline.",
+            "",
+            "usage: nearsight COMMAND [ARGUMENTS] [--json] [--debug]",
+            "",
+            *lines,
+            "",
+            "nearsight COMMAND --help says more; nearsight --version says which.",
+        ]
+    )
+
+
+def _one_line(entry: EntryPoint) -> str:
+    """Return a command's help; one that cannot be imported must not hide the others."""
+    try:
+        return _load(entry).HELP
+    except (ImportError, AttributeError) as error:
+        return f"(cannot be loaded: {error})"
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    if name.startswith("-"):
+        return f"no option {name} before the command; see: nearsight --help"
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+    return f"no command {name!r}; {hint} See: nearsight --help" if close else f"no command {name!r}; {hint}"

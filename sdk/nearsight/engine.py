@@ -1,0 +1,159 @@
+"""Joins a model's files with the delegate: the one place where the two lower floors meet."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import nearsight_models
+from nearsight_npu import Delegate, Policy
+
+from nearsight.errors import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from nearsight_models import Manifest
+    from nearsight_npu import Decision, ProofReport, Session
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What `verify_model` found for one graph.
+
+    Attributes:
+        model: Name of the model.
+        role: Which of its graphs: `image` or `text`.
+        precision: Which of that graph's files.
+        target: Where it was proven.
+        ok: Whether files and proof hold.
+        reason: Why not, or an empty text.
+        proof: The proof's figures; None where it could not be made.
+    """
+
+    model: str
+    role: str
+    precision: str
+    target: str
+    ok: bool
+    reason: str
+    proof: ProofReport | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON-able values."""
+        return {
+            "model": self.model,
+            "role": self.role,
+            "precision": self.precision,
+            "target": self.target,
+            "ok": self.ok,
+            "reason": self.reason,
+            "proof": self.proof.to_dict() if self.proof else None,
+        }
+
+
+class Engine:
+    """A model's graphs, each loaded and proven at its first use.
+
+    Args:
+        model: Name of a model that has a manifest.
+        target: Where to run, as `nearsight doctor` lists them; `auto` lets the delegate choose.
+        precision: Which files to prefer; `auto` takes the manifest's order.
+        policy: How the delegate may behave.
+        threads: Threads of one run; None leaves it to the delegate.
+
+    Raises:
+        UnknownModelError: If no manifest bears the name.
+        MissingFilesError: If one of the model's files is not there.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        target: str = AUTO,
+        precision: str = AUTO,
+        policy: Policy | None = None,
+        threads: int | None = None,
+    ) -> None:
+        with translated():
+            self.manifest: Manifest = nearsight_models.load(model)
+            self._delegate = Delegate(target=target, policy=policy, threads=threads)
+        self._precision = precision
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def session(self, role: str) -> Session:
+        """Load the graph of this role, or return the loaded one.
+
+        Raises:
+            DelegateError: If no file of it can be placed and proven.
+        """
+        with self._lock:
+            if role not in self._sessions:
+                files = self.manifest.files[role]
+                paths = {precision: file.path for precision, file in files.items()}
+                golden = self.manifest.golden[role].path
+                # A graph that has no file in the wished precision is taken as it is: the towers differ in what they have.
+                wished = self._precision if self._precision in paths else AUTO
+                with translated():
+                    name = f"{self.manifest.name}.{role}"
+                    self._sessions[role] = self._delegate.load(paths, precision=wished, golden=golden, name=name)
+            return self._sessions[role]
+
+    def run(
+        self, role: str, arrays: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str] | None = None
+    ) -> tuple[dict[str, np.ndarray[Any, Any]], Decision]:
+        """Run one graph.
+
+        Args:
+            role: `image` or `text`.
+            arrays: Input name -> array.
+            outputs: The outputs that are wanted; None for all.
+
+        Raises:
+            DelegateError: If the graph cannot be placed, proven or run.
+        """
+        session = self.session(role)
+        with translated():
+            return session.run(arrays, outputs)
+
+
+def verify_model(name: str, *, target: str = "cpu") -> list[Verified]:
+    """Hash a model's files and prove each of its graphs afresh on this machine.
+
+    Args:
+        name: Name of a model.
+        target: Where to prove them.
+
+    Raises:
+        UnknownModelError: If no manifest bears the name.
+        MissingFilesError: If one of its files is not there.
+    """
+    from nearsight_npu import prove
+    from nearsight_npu.errors import DelegateError
+
+    with translated():
+        manifest = nearsight_models.load(name)
+    found = []
+    for role, variants in manifest.files.items():
+        for precision, file in variants.items():
+            proof, reason = None, ""
+            try:
+                file.check()
+                if role in manifest.golden:
+                    golden = manifest.golden[role]
+                    golden.check()
+                    proof = prove(file.path, golden.path, precision, target, name=f"{name}.{role}")
+                    reason = "" if proof.passed else proof.reason
+            except (nearsight_models.ModelError, DelegateError) as error:
+                reason = str(error)
+            row = Verified(
+                model=name, role=role, precision=precision, target=target, ok=not reason, reason=reason, proof=proof
+            )
+            found.append(row)
+    return found

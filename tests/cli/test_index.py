@@ -1,0 +1,145 @@
+"""`nearsight index`: what it stores, skips and says, and what is left when it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nearsight import Gallery, GalleryNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMAND = Path(sys.executable).parent / "nearsight"
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def folder(album: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(album, tmp_path / "photos"))
+
+
+def test_a_second_run_adds_nothing(nearsight: Callable, folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "g.nsg"
+
+    first = json.loads(nearsight("index", folder, "-g", place, "--json").out)
+    second = json.loads(nearsight("index", folder, "-g", place, "--json").out)
+
+    assert (first["added"], first["items"], first["failed"]) == (8, 8, [])
+    assert first["decision"]["target"] == "cpu"
+    assert (second["added"], second["unchanged"], second["encoded"], second["items"]) == (0, 8, 0, 8)
+
+
+def test_one_bad_file_stops_nothing_and_is_named(nearsight: Callable, folder: Path, tmp_path: Path) -> None:
+    (folder / "torn.jpg").write_bytes((folder / "cat.jpg").read_bytes()[:200])
+
+    said = nearsight("index", folder, "-g", tmp_path / "g.nsg")
+
+    assert said.code == 0
+    assert said.out.startswith("8 added, 1 failed in ")
+    assert "skipped" in said.err
+    assert "torn.jpg" in said.err
+
+
+def test_nothing_but_bad_files_is_a_failure(nearsight: Callable, tmp_path: Path) -> None:
+    (tmp_path / "torn.jpg").write_bytes(b"no picture")
+
+    assert nearsight("index", tmp_path / "torn.jpg", "-g", tmp_path / "g.nsg").code == 1
+
+
+def test_a_wrong_path_leaves_no_gallery_behind(nearsight: Callable, tmp_path: Path) -> None:
+    said = nearsight("index", tmp_path / "nowhere", "-g", tmp_path / "g.nsg")
+
+    assert said.code == 2
+    assert "no such file or folder" in said.err
+    assert not (tmp_path / "g.nsg").exists()
+
+
+def test_the_gallery_may_be_named_once_for_all(
+    nearsight: Callable, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARSIGHT_GALLERY", str(tmp_path / "g.nsg"))
+
+    assert nearsight("index", folder / "cat.jpg").code == 0
+    assert nearsight("search", "a cat", "--min-relevance", "0", "-f").out.endswith("cat.jpg\n")
+
+
+def test_folders_can_be_left_out(nearsight: Callable, folder: Path, tmp_path: Path) -> None:
+    for name in ("old", ".git", "node_modules"):
+        shutil.copytree(folder, folder.parent / "all" / name)
+
+    said = nearsight("index", folder.parent / "all", "-g", tmp_path / "g.nsg", "--exclude-dir", "old")
+
+    assert said.code == 0
+    assert said.out.startswith("0 added")
+
+
+def test_progress_is_shown_to_a_person(folder: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    mine, theirs = pty.openpty()
+    command = [COMMAND, "index", folder, "-g", tmp_path / "g.nsg"]
+
+    with subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"}) as run:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(mine, 1 << 16):
+                shown += piece
+        except OSError:
+            pass  # a terminal whose other end is closed says so in this way on Linux
+    os.close(mine)
+
+    assert run.returncode == 0
+    assert b"indexing" in shown
+    assert b"8/8" in shown
+
+
+def many_pictures(folder: Path, count: int) -> Path:
+    random = np.random.default_rng(11)
+    folder.mkdir()
+    for number in range(count):
+        noise = random.integers(0, 255, (48, 64, 3), np.uint8)
+        Image.fromarray(noise).resize((1280, 960)).save(folder / f"{number:04}.jpg", quality=80)
+    return folder
+
+
+def stored(place: Path) -> int:
+    try:
+        with Gallery.open(place, encoder=None, read_only=True) as gallery:
+            return len(gallery)
+    except GalleryNotFoundError:
+        return 0
+
+
+def test_an_interrupted_run_keeps_what_it_stored_and_the_same_command_finishes_it(
+    process: Callable, tmp_path: Path
+) -> None:
+    folder, place = many_pictures(tmp_path / "many", 240), tmp_path / "g.nsg"
+    with subprocess.Popen([COMMAND, "index", folder, "-g", place], stderr=subprocess.PIPE, text=True) as running:
+        until = time.monotonic() + PATIENCE_S
+        while stored(place) == 0 and time.monotonic() < until:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        told = running.stderr.read()
+    kept = stored(place)
+
+    resumed = json.loads(process("index", folder, "-g", place, "--json").out)
+
+    assert running.returncode == 130
+    assert told.count("\n") == 1
+    assert f"{kept} pictures are stored" in told
+    assert "the same command goes on from there" in told
+    assert 0 < kept < 240
+    assert resumed["items"] == 240
+    assert resumed["encoded"] == 240 - kept

@@ -1,0 +1,92 @@
+"""What every test can count on: no network, a cache of its own, the same random trials each time, named data."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+OFFLINE = ROOT / "tests" / "house" / "offline"
+TENTH = 10
+
+settings.register_profile(
+    "nearsight", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("nearsight")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forbid the network, here and in every process that a test starts, and keep the user's cache out of it."""
+    spec = importlib.util.spec_from_file_location("offline", OFFLINE / "sitecustomize.py")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(OFFLINE), os.environ.get("PYTHONPATH"))))
+    cache = tempfile.TemporaryDirectory(prefix="nearsight-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(cache.cleanup)
+    os.environ["XDG_CACHE_HOME"] = cache.name
+    os.environ.pop("NEARSIGHT_GALLERY", None)
+
+
+def shared_data() -> Path:
+    """Return the folder of the shared data sets, which may not be there."""
+    return Path(os.environ.get("NEARSIGHT_DATA", ROOT.parent / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip a test marked `data("name")` where that file is absent, and say which."""
+    for item in items:
+        for mark in item.iter_markers("data"):
+            missing = [name for name in mark.args if not (shared_data() / name).exists()]
+            if missing or not shared_data().is_dir():
+                what = ", ".join(missing) or "../shared/data"
+                item.add_marker(pytest.mark.skip(reason=f"needs {what} in {os.path.relpath(shared_data(), ROOT)}"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Return the folder of the shared data sets; for tests marked `data`."""
+    return shared_data()
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Return the folder of eight small real photographs; copy it before changing anything."""
+    return ROOT / "tests" / "photos"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def trials() -> Callable[[int], int]:
+    """Return how many trials to run: all of them with NEARSIGHT_TRIALS=full, otherwise a tenth, at least one."""
+    full = os.environ.get("NEARSIGHT_TRIALS") == "full"
+    return lambda count: count if full else max(1, count // TENTH)
+
+
+@pytest.fixture(scope="session")
+def soak_record() -> Callable[[str, dict[str, Any]], None]:
+    """Return a function that keeps a long trial's outcome as JSON where NEARSIGHT_SOAK_JSON says so."""
+    folder = os.environ.get("NEARSIGHT_SOAK_JSON")
+
+    def keep(name: str, outcome: dict[str, Any]) -> None:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            target = Path(folder) / f"soak_{name}.json"
+            target.write_text(
+                json.dumps(outcome, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+
+    return keep

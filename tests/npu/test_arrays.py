@@ -1,0 +1,68 @@
+"""The one check of arrays, and the messages it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearsight_npu.arrays import shaped
+from nearsight_npu.errors import InputMismatchError
+
+
+def test_an_array_that_fits_comes_back_itself() -> None:
+    array = np.zeros((2, 4, 4, 3), np.uint8)
+
+    assert shaped(array, "n side side 3", "uint8") is array
+
+
+@given(st.lists(st.integers(0, 5), max_size=4))
+def test_every_shape_fits_its_own_lengths_and_any_names(lengths: list[int]) -> None:
+    array = np.zeros(lengths, np.float32)
+
+    assert shaped(array, " ".join(map(str, lengths)), "float32") is array
+    assert shaped(array, " ".join("abcd"[: len(lengths)]), "float32") is array
+    assert shaped(array, " ".join("?" * len(lengths)), "float32") is array
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.data())
+def test_no_shape_fits_another_length(lengths: list[int], data: st.DataObject) -> None:
+    other = list(lengths)
+    other[data.draw(st.integers(0, len(lengths) - 1))] += 1
+
+    with pytest.raises(InputMismatchError):
+        shaped(np.zeros(lengths, np.float32), " ".join(map(str, other)), "float32")
+
+
+@pytest.mark.parametrize(
+    ("array", "axes", "dtype", "said"),
+    [
+        (np.zeros((2, 3)), "n 3", "float32", "pixels is float64 (2, 3); float32 (n, 3) is needed"),
+        (np.zeros((2, 3), np.float32), "n 4", "float32", "pixels is float32 (2, 3); float32 (n, 4) is needed"),
+        (np.zeros((2, 3), np.float32), "n n", "float32", "pixels is float32 (2, 3); float32 (n, n) is needed"),
+        (np.float32(1), "n", "float32", "pixels is float32 (); float32 (n) is needed"),
+        ("a dog", "n", "float32", "pixels is str"),
+        (None, "n", "float32", "pixels is object ()"),
+    ],
+)
+def test_a_message_says_what_came_and_what_is_needed(array: Any, axes: str, dtype: str, said: str) -> None:
+    with pytest.raises(InputMismatchError) as error:
+        shaped(array, axes, dtype, name="pixels")
+
+    assert str(error.value).startswith(said)
+    assert "convert it first" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_several_arrays_may_have_to_agree() -> None:
+    lengths: dict[str, int] = {}
+    shaped(np.zeros((2, 3)), "n d", "float64", lengths=lengths)
+    shaped(np.zeros((5, 3)), "k d", "float64", lengths=lengths)
+
+    with pytest.raises(InputMismatchError, match="with n = 2"):
+        shaped(np.zeros(4), "n", "float64", lengths=lengths)
+
+    assert lengths == {"n": 2, "d": 3, "k": 5}
