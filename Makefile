@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-PIP    := $(PY) -m pip --disable-pip-version-check install --quiet
+PIP    := $(PY) -m pip --disable-pip-version-check install --quiet --quiet
 # Folders that are packages, in mypy's and import-linter's sense.
 HOUSE  := sdk/nearsight npu_delegate/nearsight_npu models/nearsight_models demos/nearsight_demos
 
@@ -43,10 +43,10 @@ check: $(VENV)/.dev ## ruff, mypy --strict, import-linter, and every example of 
 	$(PY) -W error -m pytest -q tests/house
 
 bench: $(VENV)/.dev ## speed and size: ingest, query, cold start; tables on screen, JSON under bench/results
-	$(PY) -m bench
+	$(PY) -m bench --data "$(DATA)" $(if $(PART),--part $(PART))
 
 eval: $(VENV)/.dev ## quality on DATA=../shared/data: retrieval, zero-shot, "nothing matches"; JSON under bench/results
-	$(PY) -m eval --data "$(DATA)"
+	$(PY) -m eval --data "$(DATA)" $(if $(PART),--part $(PART))
 
 train: $(VENV)/.train ## remake the embedded weights: DATA=../shared/data WORK=~/.cache/nearsight/training (goes on where it stopped)
 	cd models && ../$(PY) -m training --data "$(abspath $(DATA))" --work "$(abspath $(WORK))" --resume

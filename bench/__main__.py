@@ -12,8 +12,12 @@ def main() -> None:
     """Run the asked parts."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--part", choices=("ingest", "query", "start"), action="append")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="where Flickr8k dev lies, to enlarge its pictures")
-    parser.add_argument("--fp32", type=Path, help="the picture tower in FP32 for the plain loop; else FP16 weights computed in FP32")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="where Flickr8k dev lies, to enlarge its pictures"
+    )
+    parser.add_argument(
+        "--fp32", type=Path, help="the picture tower in FP32 for the plain loop; else FP16 weights computed in FP32"
+    )
     args = parser.parse_args()
     parts = {"ingest": lambda: ingest.main(args.data, args.fp32), "query": query.main, "start": start.main}
     for part in args.part or parts:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from bench import measure
 from PIL import Image
 
 import nearsight as ns
-from bench import measure
 
 COUNT, WIDTH, HEIGHT = 500, 1920, 1080
 KB = (300, 800)
@@ -25,7 +25,11 @@ def photographs(data: Path) -> list[Image.Image]:
     if tar.exists():
         with tarfile.open(tar) as archive:
             members = archive.getmembers()[:COUNT]
-            return [Image.open(io.BytesIO(stream.read())).convert("RGB") for m in members if (stream := archive.extractfile(m))]
+            return [
+                Image.open(io.BytesIO(stream.read())).convert("RGB")
+                for m in members
+                if (stream := archive.extractfile(m))
+            ]
     folder = Path(__file__).parent.parent / "tests" / "photos"
     return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))]
 
@@ -72,7 +76,9 @@ def ideal(files: list[Path], encoder: ns.Encoder) -> float:
     """Images/s if decoding and encoding, each measured alone on one core, filled two cores without waiting."""
     some = files[:100]
     pixels: list[np.ndarray] = []
-    decode = measure.timed(lambda: pixels.extend(encoder.pixels(ns.read_image(path, size_hint=encoder.input_size)) for path in some))
+    decode = measure.timed(
+        lambda: pixels.extend(encoder.pixels(ns.read_image(path, size_hint=encoder.input_size)) for path in some)
+    )
     batches = [np.stack(pixels[at : at + 16]) for at in range(0, len(pixels), 16)]
     encode = measure.timed(lambda: [encoder.encode_pixels(batch) for batch in batches])
     return 2 * len(some) / (decode + encode)
@@ -89,17 +95,39 @@ def main(data: Path, fp32: Path | None, count: int = COUNT, repetitions: int = 3
         files = sorted(folder.glob("*.jpg"))
         sizes = [path.stat().st_size / 1000 for path in files]
         encoder.encode_pixels(np.zeros((1, 224, 224, 3), np.uint8))
-        runs = {"nearsight": lambda: indexed(folder, count), "ideal": lambda: ideal(files, encoder), "loop": lambda: plain_loop(files[: count // 4], graph)}
+        runs = {
+            "nearsight": lambda: indexed(folder, count),
+            "ideal": lambda: ideal(files, encoder),
+            "loop": lambda: plain_loop(files[: count // 4], graph),
+        }
         found = measure.interleaved(runs, repetitions)
     share, against = measure.ratio(found["nearsight"], found["ideal"]), measure.ratio(found["nearsight"], found["loop"])
     rows = [
         ("parallelism of the machine (2 is two free cores)", f"{parallel}"),
         ("JPEGs, 1920 x 1080", f"{count}, {min(sizes):.0f} to {max(sizes):.0f} KB"),
         ("Gallery.add, end to end, durable", measure.text(measure.spread(found["nearsight"]), "images/s")),
-        ("two-core ideal (decode + encode alone, nothing waiting)", measure.text(measure.spread(found["ideal"]), "images/s")),
+        (
+            "two-core ideal (decode + encode alone, nothing waiting)",
+            measure.text(measure.spread(found["ideal"]), "images/s"),
+        ),
         ("share of the ideal", measure.text(share, "", 2)),
-        ("plain loop: Pillow + onnxruntime FP32, batch 1, its own threads", measure.text(measure.spread(found["loop"]), "images/s")),
+        (
+            "plain loop: Pillow + onnxruntime FP32, batch 1, its own threads",
+            measure.text(measure.spread(found["loop"]), "images/s"),
+        ),
         ("Gallery.add against the plain loop", measure.text(against, "x", 2)),
     ]
     measure.show("Ingest", rows)
-    measure.append("ingest", {"parallelism": parallel, "count": count, "kb": [min(sizes), max(sizes)], "fp32": bool(fp32), "pid": os.getpid(), **{k: measure.spread(v) for k, v in found.items()}, "share_of_ideal": share, "against_loop": against})
+    measure.append(
+        "ingest",
+        {
+            "parallelism": parallel,
+            "count": count,
+            "kb": [min(sizes), max(sizes)],
+            "fp32": bool(fp32),
+            "pid": os.getpid(),
+            **{k: measure.spread(v) for k, v in found.items()},
+            "share_of_ideal": share,
+            "against_loop": against,
+        },
+    )

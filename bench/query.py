@@ -9,22 +9,27 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from bench import measure
+from bench.fill import fill
 
 import nearsight as ns
-from bench import measure
 
-QUERIES = ("a dog on the beach", "two people ride bicycles", "a red car in the snow", "海滩上的狗", "两个孩子在踢足球", "夜晚的城市")
+QUERIES = (
+    "a dog on the beach",
+    "two people ride bicycles",
+    "a red car in the snow",
+    "海滩上的狗",
+    "两个孩子在踢足球",
+    "夜晚的城市",
+)
 SIZES = (1_000, 100_000)
 ROUNDS = 15
 
 
 def filled(place: Path, vectors: np.ndarray, encoder: ns.Encoder) -> ns.Gallery:
-    """A gallery with these vectors, written through its own store (no pictures behind them)."""
-    from bench.fill import fill
-
-    gallery = ns.Gallery.open(place, encoder=encoder)
-    fill(gallery, vectors)
-    return gallery
+    """A gallery with these vectors (no pictures behind them)."""
+    fill(place, vectors, encoder)
+    return ns.Gallery.open(place, encoder=encoder)
 
 
 def main(sizes: tuple[int, ...] = SIZES) -> None:
@@ -35,7 +40,9 @@ def main(sizes: tuple[int, ...] = SIZES) -> None:
     texts = encoder.texts(list(QUERIES)).vectors
     for size in sizes:
         noise = random.normal(size=(size, encoder.dimensions)).astype(np.float32)
-        vectors = noise / np.linalg.norm(noise, axis=1, keepdims=True) + 0.3 * texts[random.integers(len(texts), size=size)]
+        vectors = (
+            noise / np.linalg.norm(noise, axis=1, keepdims=True) + 0.3 * texts[random.integers(len(texts), size=size)]
+        )
         vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
         bare = faiss.IndexFlatIP(encoder.dimensions)
         bare.add(vectors)
@@ -43,7 +50,9 @@ def main(sizes: tuple[int, ...] = SIZES) -> None:
             gallery.search(QUERIES[0])
 
             def ours(gallery: ns.Gallery = gallery) -> float:
-                return statistics.median(1000 * measure.timed(lambda q=q: gallery.search(q, k=5, min_relevance=0)) for q in QUERIES)
+                return statistics.median(
+                    1000 * measure.timed(lambda q=q: gallery.search(q, k=5, min_relevance=0)) for q in QUERIES
+                )
 
             def plain(bare: faiss.IndexFlatIP = bare) -> float:
                 def ask(query: str) -> None:

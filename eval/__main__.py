@@ -9,16 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from eval import carried, relevance, retrieval, sets, zeroshot
 from rich.console import Console
 from rich.table import Table
 
 import nearsight as ns
-from eval import relevance, retrieval, sets, zeroshot
 from nearsight_npu import Delegate
 
 RESULTS = Path(__file__).parent.parent / "bench" / "results"
 # Flickr8k dev and objects51 figures of the recipe E3 with the class block (../shared/design/nano_recipe.md's table).
-RECIPE = {"en": {"r1": 0.212, "r5": 0.482, "r10": 0.621}, "zh": {"r1": 0.112, "r5": 0.318, "r10": 0.447}, "objects51": 0.44}
+RECIPE = {
+    "en": {"r1": 0.212, "r5": 0.482, "r10": 0.621},
+    "zh": {"r1": 0.112, "r5": 0.318, "r10": 0.447},
+    "objects51": 0.44,
+}
 
 
 class Full(ns.Encoder):
@@ -35,7 +39,10 @@ class Full(ns.Encoder):
 
 def encoders(fp32: Path | None) -> dict[str, ns.Encoder]:
     """What is compared: as shipped (INT8 pictures, 4-bit texts), FP16 files, and FP32 if its file is at hand."""
-    found: dict[str, ns.Encoder] = {"int8 (shipped)": ns.Encoder("nano", precision="int8"), "fp16": ns.Encoder("nano", precision="fp16")}
+    found: dict[str, ns.Encoder] = {
+        "int8 (shipped)": ns.Encoder("nano", precision="int8"),
+        "fp16": ns.Encoder("nano", precision="fp16"),
+    }
     if fp32 is not None:
         found["fp32"] = Full(fp32)
     return found
@@ -75,7 +82,11 @@ def part_zeroshot(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, obje
             rows.append([language, name, f["all"]["top1"], f["all"]["top5"], f["named"]["top1"], f["new"]["top1"]])
     rows.append(["en", "recipe E3 (250 class pictures) + class block", RECIPE["objects51"], "", 0.69, 0.20])
     rows.append(["any", "chance", 1 / 51, 5 / 51, 1 / 51, 1 / 51])
-    show("objects51, 1,020 pictures of 51 categories", ["language", "encoder", "top-1", "top-5", "named top-1", "new top-1"], rows)
+    show(
+        "objects51, 1,020 pictures of 51 categories",
+        ["language", "encoder", "top-1", "top-5", "named top-1", "new top-1"],
+        rows,
+    )
     return found
 
 
@@ -83,21 +94,50 @@ def part_nouns(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]
     del data
     name, encoder = next(iter(compared.items()))
     found = zeroshot.nouns(encoder)
-    rows: list[list[object]] = [["80 COCO names", found["coco80"], 1 / 80], ["500 held-out nouns", found["held_out_500"], 1 / 500]]
+    rows: list[list[object]] = [
+        ["80 COCO names", found["coco80"], 1 / 80],
+        ["500 held-out nouns", found["held_out_500"], 1 / 500],
+    ]
     show(f"Chinese nouns on their English names ({name})", ["list", "right", "chance"], rows)
     return {name: found}
 
 
 def part_relevance(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
     name, encoder = next(iter(compared.items()))
-    found = {"captions_against_names": relevance.captions_against_names(data, encoder), "one_left_out": relevance.one_left_out(data, encoder)}
+    found = {
+        "captions_against_names": relevance.captions_against_names(data, encoder),
+        "one_left_out": relevance.one_left_out(data, encoder),
+    }
     rows: list[list[object]] = []
     for test, by_language in found.items():
         for language, f in by_language.items():
-            rows.append([f"{test.replace('_', ' ')}, {language}", f["present"], f["right_in_ten"], f["absent"], f["false_match"], f["kept"], f["kept_at_0.1"]])
+            rows.append(
+                [
+                    f"{test.replace('_', ' ')}, {language}",
+                    f["present"],
+                    f["right_in_ten"],
+                    f["absent"],
+                    f["false_match"],
+                    f["kept"],
+                    f["kept_at_0.1"],
+                ]
+            )
     header = ["test", "present", "right in ten", "absent", "false match", "kept", "kept at .10"]
     show(f'"Nothing matches" at the default threshold ({name})', header, rows)
     return {name: found}
+
+
+def part_carried(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del data
+    found = {name: carried.measure(encoder) for name, encoder in compared.items()}
+    rows: list[list[object]] = []
+    for language in ("en", "zh"):
+        for name, figures in found.items():
+            f = figures[language]
+            rows.append([f"{language} text to image", name, f["r1"], f["r5"], f["median_rank"]])
+    rows.append(["any", "chance", 1 / 21, 5 / 21, 11.0])
+    show("21 photographs that packages carry, 2 captions each", ["queries", "encoder", "R@1", "R@5", "median"], rows)
+    return found
 
 
 PARTS: dict[str, Callable[[Path, dict[str, ns.Encoder]], dict[str, object]]] = {
@@ -105,6 +145,7 @@ PARTS: dict[str, Callable[[Path, dict[str, ns.Encoder]], dict[str, object]]] = {
     "zeroshot": part_zeroshot,
     "nouns": part_nouns,
     "relevance": part_relevance,
+    "carried": part_carried,
 }
 
 
@@ -124,7 +165,9 @@ def main() -> int:
             print(f"{part}: left out; {error}", file=sys.stderr)
             missing += 1
             continue
-        (RESULTS / f"eval-{part}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+        (RESULTS / f"eval-{part}.json").write_text(
+            json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf8"
+        )
     return 1 if missing else 0
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from eval import sets
 
 import nearsight as ns
-from eval import sets
 
 FALSE_MATCH = (0.02, 0.05, 0.1, 0.2)
 
@@ -24,7 +24,7 @@ class Outcome:
     absent: np.ndarray
 
     def curve(self) -> list[tuple[float, float, float]]:
-        """(threshold, share of absent queries that match, share of right present queries that are kept), falling threshold."""
+        """Rows (threshold, share of absent queries that match, share of right present queries kept)."""
         kept = self.present[self.right]
         steps = np.unique(np.concatenate([self.present, self.absent]))[::-1]
         return [(float(t), float((self.absent >= t).mean()), float((kept >= t).mean())) for t in steps]
@@ -32,7 +32,10 @@ class Outcome:
     def figures(self, threshold: float) -> dict[str, object]:
         """At the default threshold, and the best that the same scores allow at given false-match rates."""
         kept, curve = self.present[self.right], self.curve()
-        allowed = {f"kept_at_{rate:g}": round(max((keep for _, wrong, keep in curve if wrong <= rate), default=0.0), 4) for rate in FALSE_MATCH}
+        allowed = {
+            f"kept_at_{rate:g}": round(max((keep for _, wrong, keep in curve if wrong <= rate), default=0.0), 4)
+            for rate in FALSE_MATCH
+        }
         return {
             "present": len(self.present),
             "right_in_ten": round(float(self.right.mean()), 4),
@@ -52,15 +55,18 @@ def occurs(name: str, captions: list[str], language: str) -> bool:
     return any(word.search(caption.lower()) for caption in captions)
 
 
-def best(encoder: ns.Encoder, queries: np.ndarray, texts: list[str], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def best(
+    encoder: ns.Encoder, queries: np.ndarray, texts: list[str], images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Best relevance of each query over the pictures, and the first ten pictures (n, 10)."""
     scores = queries @ images.T
-    order = np.argsort(-scores, axis=1)[:, :50]
+    order = np.argsort(-scores, axis=1)[:, :10]
     relevance = np.empty(len(texts), np.float32)
     for place, text in enumerate(texts):
-        found = encoder.relevance(scores[place, order[place]], text)
-        relevance[place] = found[0] if found is not None else scores[place, order[place, 0]]
-    return relevance, order[:, :10]
+        found = encoder.relevance(queries[place], images[order[place, :1]], text)
+        assert found is not None, "a text query is calibrated"
+        relevance[place] = found[0]
+    return relevance, order
 
 
 def captions_against_names(data: Path, encoder: ns.Encoder) -> dict[str, object]:
@@ -94,7 +100,12 @@ def one_left_out(data: Path, encoder: ns.Encoder) -> dict[str, object]:
         queries = encoder.texts(asked).vectors
         present, ten = best(encoder, queries, asked, images)
         right = np.array([(labels[row] == name).any() for row, name in zip(ten, names, strict=True)])
-        absent = np.array([best(encoder, queries[i : i + 1], [asked[i]], images[labels != name])[0][0] for i, name in enumerate(names)])
+        absent = np.array(
+            [
+                best(encoder, queries[i : i + 1], [asked[i]], images[labels != name])[0][0]
+                for i, name in enumerate(names)
+            ]
+        )
         outcome = Outcome(present=present, right=right, absent=absent)
         found[language] = outcome.figures(encoder.default_min_relevance) | {"curve": thin(outcome.curve())}
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from eval import sets
 
 import nearsight as ns
-from eval import sets
 
 
 def recalls(ranks: np.ndarray) -> dict[str, float]:
@@ -26,7 +26,9 @@ def both_ways(text: np.ndarray, image: np.ndarray, per_image: int) -> dict[str, 
     to_text = np.empty(len(image), np.int64)
     for place in range(len(image)):
         top = best[place, :, place].max()
-        to_text[place] = (np.delete(scores[:, place], np.arange(place * per_image, (place + 1) * per_image)) >= top).sum()
+        to_text[place] = (
+            np.delete(scores[:, place], np.arange(place * per_image, (place + 1) * per_image)) >= top
+        ).sum()
     return {"text_to_image": recalls(to_image), "image_to_text": recalls(to_text)}
 
 

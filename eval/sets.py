@@ -38,7 +38,9 @@ def need(path: Path) -> Path:
 
 def captions(data: Path) -> Captioned:
     """Flickr8k dev."""
-    rows = [json.loads(line) for line in need(data / "flickr8k_dev_captions.jsonl").read_text(encoding="utf8").splitlines()]
+    rows = [
+        json.loads(line) for line in need(data / "flickr8k_dev_captions.jsonl").read_text(encoding="utf8").splitlines()
+    ]
     en, zh = ([text for row in rows for text in row[language]] for language in ("en", "zh"))
     return Captioned(files=[row["image"] for row in rows], en=en, zh=zh)
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+from eval import sets
 
 import nearsight as ns
-from eval import sets
 
 
 def measure(data: Path, encoder: ns.Encoder) -> dict[str, object]:
@@ -23,7 +23,9 @@ def measure(data: Path, encoder: ns.Encoder) -> dict[str, object]:
         order = np.argsort(-(image @ encoder.texts(asked).vectors.T), axis=1, kind="stable")
         place = (order == truth[:, None]).argmax(1)
         parts = (("all", np.ones(len(rows), bool)), ("named", named), ("new", ~named))
-        found[language] = {part: {f"top{k}": round(float((place[keep] < k).mean()), 4) for k in (1, 5)} for part, keep in parts}
+        found[language] = {
+            part: {f"top{k}": round(float((place[keep] < k).mean()), 4) for k in (1, 5)} for part, keep in parts
+        }
     found["chance"] = {"top1": 1 / len(names), "top5": 5 / len(names)}
     return found
 

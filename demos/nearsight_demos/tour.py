@@ -49,19 +49,31 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """A question with its answer and how long that took, end to end."""
+    """A question with its answer.
+
+    Attributes:
+        question: what was asked.
+        hits: what is said: hits above the default threshold.
+        nearest: the nearest pictures where nothing is above it, however weak; else the hits.
+        latency_ms: time of the search, end to end.
+    """
 
     question: Question
     hits: ns.Hits
+    nearest: ns.Hits
     latency_ms: float
 
     @property
-    def as_hoped(self) -> bool | None:
-        """Whether the first hit is a right one, or nothing matched where nothing should; None where nobody knows."""
+    def verdict(self) -> str:
+        """How the answer compares with what is in the pictures; empty where nobody knows."""
         right = self.question.right
         if right is None:
-            return None
-        return not self.hits if not right else bool(self.hits) and self.hits[0].path.name in right
+            return ""
+        if not right:
+            return "right: not there" if not self.hits else "wrong: not there"
+        if self.nearest[0].path.name not in right:
+            return "wrong picture"
+        return "right" if self.hits else "right, but unsure"
 
 
 CARRIED_QUESTIONS: tuple[Question, ...] = (
@@ -153,7 +165,7 @@ def _tour(own: Path | None) -> int:
         folder, place = own, HOME / f"{own.resolve().name or 'photos'}-{mark}.nsg"
     questions = CARRIED_QUESTIONS if own is None else OWN_QUESTIONS
 
-    with ns.Gallery.open(place) as gallery:
+    with _opened(place, screen) as gallery:
         report = _indexed(gallery, folder)
         items = gallery.stats().items
         speed = f", {report.rate_per_s:.0f} pictures/s" if report.encoded else ""
@@ -172,20 +184,30 @@ def _tour(own: Path | None) -> int:
         answers = [_asked(gallery, question) for question in questions]
 
     screen.print(_table(answers))
-    verdicts = [answer.as_hoped for answer in answers if answer.as_hoped is not None]
     notes = [f"{items} photographs, {len(answers)} questions in English and Chinese; nothing left this machine."]
-    if verdicts:
-        notes.append(f"{sum(verdicts)} of {len(verdicts)} as hoped: the right picture first, or nothing where none is.")
+    if own is None:
+        notes.append(_score(answers))
         screen.print(f"\n{notes[-1]}")
     page = HOME / "report.html"
     ns.contact_sheet(
-        [(answer.question.text, answer.hits) for answer in answers],
+        [(answer.question.text, answer.nearest) for answer in answers],
         page,
         title="Nearsight: the offline tour",
         notes=notes,
     )
     screen.print(f"Report: {page}    Ask yourself: .venv/bin/nearsight search 'your words' --gallery {place}")
     return 0
+
+
+def _opened(place: Path, screen: Console) -> ns.Gallery:
+    """Open the tour's gallery; one that an earlier version made in another space is encoded anew."""
+    try:
+        return ns.Gallery.open(place)
+    except ns.SpaceMismatchError:
+        screen.print(f"{place} was made by another encoder; encoding its pictures anew ...")
+        with ns.Gallery.open(place, encoder=None) as old:
+            old.reindex(encoder="nano")
+        return ns.Gallery.open(place)
 
 
 def _indexed(gallery: ns.Gallery, folder: Path) -> ns.AddReport:
@@ -203,12 +225,26 @@ def _indexed(gallery: ns.Gallery, folder: Path) -> ns.AddReport:
 def _asked(gallery: ns.Gallery, question: Question) -> Answered:
     start = time.perf_counter()
     hits = gallery.search(question.text, k=6)
-    return Answered(question=question, hits=hits, latency_ms=1000 * (time.perf_counter() - start))
+    latency_ms = 1000 * (time.perf_counter() - start)
+    nearest = hits or gallery.search(question.text, k=3, min_relevance=0)
+    return Answered(question=question, hits=hits, nearest=nearest, latency_ms=latency_ms)
+
+
+def _score(answers: Sequence[Answered]) -> str:
+    there = [answer for answer in answers if answer.question.right]
+    absent = [answer for answer in answers if answer.question.right == ()]
+    nearest = sum(answer.verdict.startswith("right") for answer in there)
+    sure = sum(answer.verdict == "right" for answer in there)
+    none = sum(answer.verdict.startswith("right") for answer in absent)
+    return (
+        f"The right picture is the nearest in {nearest} of {len(there)} questions, and sure enough to be shown "
+        f"in {sure}; {none} of {len(absent)} questions about what is not there are answered by nothing."
+    )
 
 
 def _table(answers: Sequence[Answered]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for title in ("query", "best hit", "says"):
+    for title in ("query", "nearest picture", "says"):
         table.add_column(title, overflow="fold")
     table.add_column("relevance", justify="right")
     table.add_column("ran on")
@@ -216,19 +252,16 @@ def _table(answers: Sequence[Answered]) -> Table:
     table.add_column("")
     for answer in answers:
         hits, decision = answer.hits, answer.hits.decision
-        best = hits[0].path.name if hits else "-"
         says = ns.relevance_words(hits[0].relevance) if hits else "nothing matches"
         relevance = hits.best_relevance if hits.best_relevance is not None else 0.0
-        ran_on = "-" if decision is None else f"{decision.target} {decision.precision}"
-        mark = {True: Text("as hoped", "green"), False: Text("missed", "red"), None: Text("")}[answer.as_hoped]
         table.add_row(
             Text(answer.question.text),
-            Text(best),
-            Text(says),
+            Text(answer.nearest[0].path.name, "" if hits else "dim"),
+            Text(says, "bold" if hits else "dim"),
             f"{relevance:.2f}",
-            ran_on,
+            "-" if decision is None else f"{decision.target} {decision.precision}",
             f"{answer.latency_ms:.1f}",
-            mark,
+            Text(answer.verdict, "red" if answer.verdict.startswith("wrong") else "green"),
         )
     return table
 

@@ -1,9 +1,9 @@
 """Errors of the model store.
 
-    ModelError
-    ├── UnknownModelError      no manifest bears this name
-    ├── MissingFilesError      a manifest names a file that is not there
-    └── ChecksumError          a file is not the one its manifest states
+ModelError
+├── UnknownModelError      no manifest bears this name
+├── MissingFilesError      a manifest names a file that is not there
+└── ChecksumError          a file is not the one its manifest states
 """
 
 from __future__ import annotations

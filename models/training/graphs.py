@@ -36,12 +36,21 @@ class Writer:
         squares = self.node("Mul", [x, x], f"{output}.square")
         if "last.axis" not in {w.name for w in self.weights}:
             self.constant("last.axis", np.array([-1], np.int64))
-        size = self.node("Sqrt", [self.node("ReduceSum", [squares, "last.axis"], f"{output}.squares", keepdims=1)], f"{output}.size")
+        size = self.node(
+            "Sqrt", [self.node("ReduceSum", [squares, "last.axis"], f"{output}.squares", keepdims=1)], f"{output}.size"
+        )
         if "epsilon" not in {w.name for w in self.weights}:
             self.constant("epsilon", np.float32(EPSILON))
         return self.node("Div", [x, self.node("Max", [size, "epsilon"], f"{output}.floor")], output)
 
-    def save(self, path: Path, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto], opset: int = OPSET) -> None:
+    def save(
+        self,
+        path: Path,
+        name: str,
+        inputs: list[onnx.ValueInfoProto],
+        outputs: list[onnx.ValueInfoProto],
+        opset: int = OPSET,
+    ) -> None:
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
         imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(k, v) for k, v in self.domains.items())]
         model = helper.make_model(graph, opset_imports=imports, producer_name="nearsight")
@@ -52,7 +61,7 @@ class Writer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureHead:
-    """What turns pooled features into the embedding: `[unit(W f + b) ; weight * unit(top10(softmax(C f + c)) @ names)]`."""
+    """What turns pooled features f into `[unit(W f + b) ; weight * unit(top10(softmax(C f + c)) @ names)]`."""
 
     linear: np.ndarray  # (1280, learned)
     linear_bias: np.ndarray
@@ -73,7 +82,15 @@ def trunk_nodes(w: Writer, layers: list[Layer], upto: str = "head") -> str:
         inputs = [x, w.constant(layer.name + ".w", layer.weight), w.constant(layer.name + ".b", layer.bias)]
         kernel = list(layer.weight.shape[2:])
         strides, final = [layer.stride] * 2, layer.residual_from is None and not layer.relu6
-        y = w.node("Conv", inputs, layer.name if final else layer.name + ".conv", kernel_shape=kernel, strides=strides, pads=list(layer.pads), group=layer.groups)
+        y = w.node(
+            "Conv",
+            inputs,
+            layer.name if final else layer.name + ".conv",
+            kernel_shape=kernel,
+            strides=strides,
+            pads=list(layer.pads),
+            group=layer.groups,
+        )
         if layer.relu6:
             y = w.node("Clip", [y, "zero", "six"], layer.name)
         if layer.residual_from is not None:

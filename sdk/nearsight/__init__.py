@@ -18,9 +18,6 @@ from typing import TYPE_CHECKING, Any
 from nearsight.__about__ import __version__
 
 if TYPE_CHECKING:
-    from nearsight_npu import Decision as Decision
-    from nearsight_npu import Policy as Policy
-
     from nearsight.encoders import Encoder as Encoder
     from nearsight.errors import ChecksumError as ChecksumError
     from nearsight.errors import DelegateError as DelegateError
@@ -45,6 +42,8 @@ if TYPE_CHECKING:
     from nearsight.values import Hits as Hits
     from nearsight.values import Progress as Progress
     from nearsight.wording import relevance_words as relevance_words
+    from nearsight_npu import Decision as Decision
+    from nearsight_npu import Policy as Policy
 
 _HOMES = {
     "nearsight.encoders": ("Encoder",),

@@ -1,7 +1,8 @@
-"""How likely a score means a right picture: a logistic curve over the score, fitted where the weights were made."""
+"""How likely a picture is what was asked for: a logistic curve over the parts of a space, fitted with the weights."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,39 +20,63 @@ if TYPE_CHECKING:
 class Calibration:
     """The curve of one model's text queries.
 
+    A vector consists of parts one after the other; the inner product of query and picture over each part has its own
+    slope, since the parts deserve different trust.
+
     Attributes:
-        slope: Of the logit over the score.
-        intercept: The logit at a score of 0.
+        widths: Of the parts; together the width of a vector.
+        slopes: Of the logit over each part's inner product.
+        intercept: The logit where all are 0.
         min_relevance: Below it, a hit is not shown unless asked for.
     """
 
-    slope: float
+    widths: tuple[int, ...]
+    slopes: tuple[float, ...]
     intercept: float
     min_relevance: float
 
     @classmethod
-    def read(cls, page: Mapping[str, Any]) -> Calibration:
+    def read(cls, page: Mapping[str, Any], dimensions: int) -> Calibration:
         """Read the `[relevance]` table of a manifest.
+
+        Args:
+            page: The table.
+            dimensions: Width of a vector of the model.
 
         Raises:
             ModelError: If the table lacks a number or has one that makes no curve.
         """
         try:
-            found = cls(**{name: float(page[name]) for name in ("slope", "intercept", "min_relevance")})
+            found = cls(
+                widths=tuple(int(width) for width in page["widths"]),
+                slopes=tuple(float(slope) for slope in page["slopes"]),
+                intercept=float(page["intercept"]),
+                min_relevance=float(page["min_relevance"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"a manifest's [relevance] lacks a number: {error}") from error
-        if not (found.slope > 0 and 0 < found.min_relevance < 1 and np.isfinite(found.intercept)):
-            raise ModelError(f"a manifest's [relevance] makes no rising curve: {found}")
+        sound = (
+            sum(found.widths) == dimensions
+            and len(found.widths) == len(found.slopes)
+            and all(math.isfinite(slope) and slope >= 0 for slope in found.slopes)
+            and any(found.slopes)
+            and math.isfinite(found.intercept)
+            and 0 < found.min_relevance < 1
+        )
+        if not sound:
+            raise ModelError(f"a manifest's [relevance] makes no rising curve over {dimensions} dimensions: {found}")
         return found
 
-    def relevance(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the chance, 0 to 1, that pictures of these scores are what was asked for.
+    def relevance(self, query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the chance, 0 to 1, that each picture is what was asked for.
 
         Args:
-            scores: float32 (n,), inner products of unit vectors.
+            query: float32 (d,).
+            vectors: float32 (n, d).
 
         Returns:
-            float32 (n,), rising with the score.
+            float32 (n,).
         """
-        logit = self.slope * scores.astype(np.float64) + self.intercept
+        weights = np.repeat(np.array(self.slopes, np.float64), self.widths)
+        logit = vectors.astype(np.float64) @ (weights * query) + self.intercept
         return (1 / (1 + np.exp(-np.clip(logit, -60, 60)))).astype(np.float32)

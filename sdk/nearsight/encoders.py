@@ -15,11 +15,11 @@ from nearsight.values import Embeddings, EncoderIdentity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nearsight_npu import Policy
     from numpy.typing import NDArray
     from PIL import Image
 
     from nearsight.tokens import Tokens
+    from nearsight_npu import Policy
 
 BATCH = 16
 
@@ -152,21 +152,24 @@ class Encoder:
         """The calibrated relevance below which a hit of a text query is not shown unless asked for."""
         return self._calibration.min_relevance
 
-    def relevance(self, scores: NDArray[np.float32], text: str | None) -> NDArray[np.float32] | None:
-        """Calibrate the best scores of one query.
+    def relevance(
+        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None
+    ) -> NDArray[np.float32] | None:
+        """Judge the best pictures of one query.
 
         Args:
-            scores: float32 (n,), falling.
+            query: float32 (d,), the query's vector.
+            vectors: float32 (n, d), the pictures' vectors, best first.
             text: The query; None where a picture takes part, which is not calibrated.
 
         Returns:
             float32 (n,), the chance that each picture is what was asked for; None without a text.
         """
-        return None if text is None else self._calibration.relevance(scores)
+        return None if text is None else self._calibration.relevance(query, vectors)
 
     @cached_property
     def _calibration(self) -> Calibration:
-        return Calibration.read(self._manifest.relevance)
+        return Calibration.read(self._manifest.relevance, self.dimensions)
 
     @cached_property
     def _tokens(self) -> Tokens:

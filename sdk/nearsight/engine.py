@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import nearsight_models
-from nearsight_npu import Delegate, Policy
-
 from nearsight.errors import translated
+from nearsight_npu import Delegate, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
+
     from nearsight_models import Manifest
     from nearsight_npu import Decision, ProofReport, Session
 
@@ -98,7 +98,7 @@ class Engine:
                 files = self.manifest.files[role]
                 paths = {precision: file.path for precision, file in files.items()}
                 golden = self.manifest.golden[role].path
-                # A graph that has no file in the wished precision is taken as it is: the towers differ in what they have.
+                # The towers differ in the precisions they have; one without the wished precision is taken as it is.
                 wished = self._precision if self._precision in paths else AUTO
                 with translated():
                     name = f"{self.manifest.name}.{role}"

@@ -1,18 +1,18 @@
 """Every error a caller can meet, and the one place where lower floors' errors are translated.
 
-    NearsightError                      exit code 1
-    ├── InputError                      exit code 2: what was handed in cannot be used
-    │   └── PictureUnreadableError      a file that is no picture, or not one of the formats read
-    ├── ModelError                      exit code 1, from nearsight_models
-    │   ├── UnknownModelError           exit code 2
-    │   ├── MissingFilesError
-    │   └── ChecksumError
-    ├── DelegateError                   from nearsight_npu: a graph that cannot be placed, proven or run
-    └── GalleryError
-        ├── GalleryNotFoundError        exit code 2
-        ├── SpaceMismatchError          exit code 2
-        ├── GalleryBusyError
-        └── GalleryDamagedError
+NearsightError                      exit code 1
+├── InputError                      exit code 2: what was handed in cannot be used
+│   └── PictureUnreadableError      a file that is no picture, or not one of the formats read
+├── ModelError                      exit code 1, from nearsight_models
+│   ├── UnknownModelError           exit code 2
+│   ├── MissingFilesError
+│   └── ChecksumError
+├── DelegateError                   from nearsight_npu: a graph that cannot be placed, proven or run
+└── GalleryError
+    ├── GalleryNotFoundError        exit code 2
+    ├── SpaceMismatchError          exit code 2
+    ├── GalleryBusyError
+    └── GalleryDamagedError
 """
 
 from __future__ import annotations

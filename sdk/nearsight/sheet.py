@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nearsight.__about__ import __version__
 from nearsight.errors import InputError
 from nearsight.pictures import read_image
-from nearsight.wording import count_in_words, decision_words, relevance_words
+from nearsight.wording import LIKELY, count_in_words, decision_words, relevance_words
 
 if TYPE_CHECKING:
     import os
@@ -68,6 +68,8 @@ def contact_sheet(
 def _section(query: str, hits: Hits, thumbnails: dict[Path, str]) -> str:
     if hits:
         verdict = count_in_words(hit.relevance for hit in hits)
+        if all(hit.relevance < LIKELY for hit in hits):
+            verdict = f"nothing matches well: {verdict}"
         body = '<ol class="grid">' + "".join(_card(hit, thumbnails) for hit in hits) + "</ol>"
     else:
         verdict, body = "nothing matches", f'<p class="none">{escape(_why_nothing(hits))}</p>'
@@ -98,7 +100,7 @@ def _card(hit: Hit, thumbnails: dict[Path, str]) -> str:
         facts.append(f"{hit.captured_at:%Y-%m-%d %H:%M}")
     if hit.camera:
         facts.append(hit.camera)
-    folder = f'<span class="folder">{escape(str(hit.path.parent))}</span>'
+    folder = f'<span class="folder"><bdi>{escape(str(hit.path.parent))}</bdi></span>'
     return (
         f'<li class="card {words.split()[0]}">{_thumbnail(hit.path, thumbnails)}'
         f'<div class="bar" role="img" aria-label="relevance {percent} percent"><i style="width:{percent}%"></i></div>'

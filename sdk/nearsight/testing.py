@@ -112,11 +112,14 @@ class FakeEncoder:
             row[-1] = 0.0 if row.any() else 1.0
         return self._unit(rows)
 
-    def relevance(self, scores: NDArray[np.float32], text: str | None) -> NDArray[np.float32] | None:
+    def relevance(
+        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None
+    ) -> NDArray[np.float32] | None:
         """Give the share of the named colour as a probability; no calibration for pictures."""
         if text is None:
             return None
-        return np.clip(scores, 0.0, 1.0).astype(np.float32)
+        scores: NDArray[np.float32] = np.clip(vectors @ query, 0.0, 1.0).astype(np.float32)
+        return scores
 
     def _unit(self, rows: NDArray[Any]) -> Embeddings:
         full = np.zeros((len(rows), self._identity.dimensions), np.float64)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from nearsight_models import Tokenizer as TokenizerPage
     from numpy.typing import NDArray
+
+    from nearsight_models import Tokenizer as TokenizerPage
 
 
 class Tokens:

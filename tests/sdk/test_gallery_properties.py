@@ -35,8 +35,8 @@ class Vectors(FakeEncoder):
         rows = np.array([[float(number) for number in text.split()] for text in texts])
         return Embeddings(vectors=unit(rows), space="v")
 
-    def relevance(self, scores, text):
-        return (scores + 1) / 2
+    def relevance(self, query, vectors, text):
+        return (vectors @ query + 1) / 2
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

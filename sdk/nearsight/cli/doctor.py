@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Examine the machine and print the findings.
 
     Returns:
-        0; 1 if a model's files are not whole or no target is available.
+        0; 1 if a model's files are not whole, its answers were refused here, or no target is available.
     """
     findings = examine()
     if args.json:
@@ -46,16 +46,19 @@ def examine() -> dict[str, Any]:
 
     targets = [availability.to_dict() for availability in probe()]
     models = [_model(name) for name in nearsight_models.names()]
+    proofs = remembered_proofs()
     whole = bool(models) and all(model["ok"] for model in models)
+    ours = {graph for model in models for graph in model.get("sha256", ())}
+    refused = any(not proof.passed and proof.model_hash in ours for proof in proofs)
     return {
-        "ok": whole and any(target["available"] for target in targets),
+        "ok": whole and not refused and any(target["available"] for target in targets),
         "nearsight": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "optional": {name: _version(name) for name in OPTIONAL},
         "targets": targets,
-        "proofs": [proof.to_dict() for proof in remembered_proofs()],
+        "proofs": [proof.to_dict() for proof in proofs],
         "models": models,
         "cache": user_cache_dir("nearsight"),
         "network": "nothing leaves this machine: no endpoint is configured",
@@ -78,6 +81,7 @@ def _model(name: str) -> dict[str, Any]:
         "space": manifest.space,
         "licence": manifest.licence,
         "research_only": manifest.research_only,
+        "sha256": [file.sha256 for files in manifest.files.values() for file in files.values()],
     }
 
 

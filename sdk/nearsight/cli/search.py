@@ -144,7 +144,7 @@ def _print_table(query: str, hits: Hits) -> None:
 def _nothing(query: str, hits: Hits, *, empty: bool, filtered: bool) -> str:
     if empty:
         return "the gallery is empty; fill it with: nearsight index DIR --gallery G"
-    if hits.weak and hits.best_relevance is not None:
+    if hits.best_relevance is not None and hits.best_relevance < hits.min_relevance:
         return (
             f"nothing matches {query!r}; the best of {hits.total_considered} pictures is a weak match "
             f"at relevance {hits.best_relevance:.2f} (below {hits.min_relevance:.2f}); "

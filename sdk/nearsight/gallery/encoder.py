@@ -41,8 +41,10 @@ class GalleryEncoder(Protocol):
     def texts(self, texts: Sequence[str], /) -> Embeddings:
         """Encode texts."""
 
-    def relevance(self, scores: NDArray[np.float32], text: str | None, /) -> NDArray[np.float32] | None:
-        """Calibrate the descending best scores of one query; None where this encoder cannot for such a query."""
+    def relevance(
+        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None, /
+    ) -> NDArray[np.float32] | None:
+        """Judge the best vectors (n, d) of a query (d,), best first; None where it cannot for such a query."""
 
 
 def resolved(encoder: str | GalleryEncoder) -> GalleryEncoder:

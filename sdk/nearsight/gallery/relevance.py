@@ -39,9 +39,13 @@ class Judgement:
 
 
 def judged(
-    encoder: GalleryEncoder, scores: NDArray[np.float32], text: str | None, min_relevance: float | None
+    encoder: GalleryEncoder,
+    query: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    text: str | None,
+    min_relevance: float | None,
 ) -> Judgement:
-    """Calibrate the best scores of a query.
+    """Judge the best vectors of a query.
 
     Where the encoder does not calibrate such a query (it returns None, as it may for pictures), relevance is the
     cosine, stretched so that 0.2 and less is 0 and 1 is 1, and nothing is left out by default: the nearest pictures
@@ -49,20 +53,21 @@ def judged(
 
     Args:
         encoder: the encoder that made the query's vector.
-        scores: float32 (n,), descending.
+        query: float32 (d,), the query's vector.
+        vectors: float32 (n, d), best first.
         text: the query's text; None when a picture takes part.
         min_relevance: the caller's threshold; None for the calibrated one.
     """
     if min_relevance is not None and not 0.0 <= min_relevance <= 1.0:
         raise InputError(f"min_relevance={min_relevance} is not a probability; give 0 (everything) to 1")
-    calibrated = encoder.relevance(scores, text) if len(scores) else np.empty(0, np.float32)
+    calibrated = encoder.relevance(query, vectors, text) if len(vectors) else np.empty(0, np.float32)
     if calibrated is None:
-        relevance = (scores - np.float32(UNRELATED_COSINE)) / np.float32(1.0 - UNRELATED_COSINE)
+        relevance = (vectors @ query - np.float32(UNRELATED_COSINE)) / np.float32(1.0 - UNRELATED_COSINE)
         usual, shown = 0.5, 0.0
     else:
         relevance = np.asarray(calibrated, np.float32)
         usual = shown = float(encoder.default_min_relevance)
-    # A calibration may wobble by rounding; the order of hits is the order of scores.
+    # A calibration may weigh parts of a vector otherwise than the score does; the order of hits is the scores'.
     relevance = np.minimum.accumulate(np.clip(relevance, 0.0, 1.0)).astype(np.float32)
     threshold = min_relevance or usual
     return Judgement(

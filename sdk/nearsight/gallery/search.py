@@ -173,7 +173,8 @@ def ranked(
     depth = max(wanted, CALIBRATION_DEPTH)
     while True:
         ids, scores = index.nearest(query.vector, depth, allowed)
-        judgement = judged(encoder, scores, query.text, min_relevance)
+        found = index.vectors[np.searchsorted(index.ids, ids)]
+        judgement = judged(encoder, query.vector, found, query.text, min_relevance)
         kept = judgement.kept
         places = distinct(index, ids[:kept], wanted) if group else np.arange(min(wanted, kept))
         if not group or len(places) == wanted or kept < depth:
