@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import nearsight as ns
-from nearsight.gallery.store import Content
+from nearsight.gallery.reader import Content
 from nearsight.gallery.writer import Writer
 
 

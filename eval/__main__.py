@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from eval import carried, relevance, retrieval, sets, zeroshot
+from eval import carried, curve, relevance, retrieval, sets, zeroshot
 from rich.console import Console
 from rich.table import Table
 
@@ -108,6 +108,7 @@ def part_relevance(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, obj
         "captions_against_names": relevance.captions_against_names(data, encoder),
         "one_left_out": relevance.one_left_out(data, encoder),
     }
+    curve.draw(RESULTS.parent.parent / "docs" / "images" / "relevance.svg", found)
     rows: list[list[object]] = []
     for test, by_language in found.items():
         for language, f in by_language.items():

@@ -63,7 +63,7 @@ def best(
     order = np.argsort(-scores, axis=1)[:, :10]
     relevance = np.empty(len(texts), np.float32)
     for place, text in enumerate(texts):
-        found = encoder.relevance(queries[place], images[order[place, :1]], text)
+        found = encoder.relevance(queries[place], images[order[place, :1]], text, len(images))
         assert found is not None, "a text query is calibrated"
         relevance[place] = found[0]
     return relevance, order

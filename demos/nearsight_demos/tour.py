@@ -175,6 +175,8 @@ def _tour(own: Path | None) -> int:
         )
         for failure in report.failed[:5]:
             screen.print(f"  skipped {failure.path}: {failure.reason}")
+        if report.skipped_heif:
+            screen.print(f"  skipped {report.skipped_heif} HEIC pictures; to read them: pip install 'nearsight[heif]'")
         if not items:
             print(f"tour: no pictures in {folder}; name another folder: make demo PHOTOS=...", file=sys.stderr)
             return 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 
+from nearsight_npu import prove
 from training import calibrate, export, golden, package, train
 
 log = logging.getLogger("training")
@@ -19,5 +21,10 @@ def write(folder: Path, work: Path, trainer: train.Trainer, root: Path = ROOT) -
     parameters = sum(
         p.numel() for p in (*trainer.picture.parameters(), *trainer.text.parameters())
     ) + export.lower_parameters(out)
-    package.write(root, parameters, calibrate.fitted(folder, out))
+    for role, precision in (("image", "int8"), ("image", "fp16"), ("text", "w4")):
+        report = prove(out / f"{role}.{precision}.onnx", out / f"{role}.golden.npz", precision)
+        if not report.passed:
+            raise SystemExit(f"{role} {precision} does not give its golden answers: {report.reason}")
+    whole = hashlib.sha256(b"".join((work / name).read_bytes() for name in ("image.fp32.onnx", "text.reference.onnx")))
+    package.write(root, parameters, calibrate.fitted(folder, out), f"nano-{whole.hexdigest()[:8]}")
     log.info("written to %s", root)

@@ -6,9 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from training import model
+from training import model, textgraph
 
-SPACE = "nano-1"
 TRAINED_ON = (
     "EfficientNet-Lite0 (Apache-2.0), itself trained on ImageNet (research use)",
     "multilingual-e5-small in 4 bit (MIT)",
@@ -27,15 +26,19 @@ def row(root: Path, path: Path) -> str:
     return f'{{ path = "{path.relative_to(root).as_posix()}", sha256 = "{digest}", bytes = {path.stat().st_size} }}'
 
 
-def write(root: Path, parameters: int, relevance: dict[str, object]) -> None:
-    """Write manifests/nano.toml under `root`, the folder of nearsight_models."""
+def write(root: Path, parameters: int, relevance: dict[str, object], space: str) -> None:
+    """Write manifests/nano.toml under `root`, the folder of nearsight_models.
+
+    The space is named after the FP32 graphs: weights that are trained again make another space, since their vectors
+    cannot be compared with the old ones.
+    """
     at = root / "embedded" / "nano"
     lines = [
         "# Written by `make train` (models/training/package.py).",
         'name = "nano"',
         'capability = "search"',
         'summary = "small bilingual encoders that are in the wheel"',
-        f'space = "{SPACE}"',
+        f'space = "{space}"',
         f"dimensions = {model.LEARNED + model.NAMED}",
         'languages = ["en", "zh"]',
         'licence = "LicenseRef-nearsight-nano-weights"',
@@ -53,7 +56,7 @@ def write(root: Path, parameters: int, relevance: dict[str, object]) -> None:
         "[tokenizer]",
         'kind = "sentencepiece"',
         'prefix = "query: "',
-        "longest = 64",
+        f"longest = {textgraph.POSITIONS}",
         "bos = 0",
         "eos = 2",
         "pad = 1",

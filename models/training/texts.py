@@ -71,9 +71,9 @@ def keep(
     return sorted(kept)
 
 
-def encode(tokenizer: sentencepiece.SentencePieceProcessor, text: str) -> list[int]:
+def encode(tokenizer: sentencepiece.SentencePieceProcessor, text: str, longest: int = LONGEST) -> list[int]:
     """Ids with <s> and </s>, cut to the longest length."""
-    return [e5.BOS, *tokenizer.encode(e5.PREFIX + text)[: LONGEST - 2], e5.EOS]
+    return [e5.BOS, *tokenizer.encode(e5.PREFIX + text)[: longest - 2], e5.EOS]
 
 
 def lower_states(tower: e5.Tower, rows: list[list[int]], layers: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nearsight.calibration import Calibration
 from nearsight.engine import AUTO, Engine
-from nearsight.errors import InputError
+from nearsight.errors import InputError, translated
 from nearsight.values import Embeddings, EncoderIdentity
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Encoder:
         return self._calibration.min_relevance
 
     def relevance(
-        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None
+        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None, considered: int
     ) -> NDArray[np.float32] | None:
         """Judge the best pictures of one query.
 
@@ -161,11 +161,12 @@ class Encoder:
             query: float32 (d,), the query's vector.
             vectors: float32 (n, d), the pictures' vectors, best first.
             text: The query; None where a picture takes part, which is not calibrated.
+            considered: How many pictures these are the best of: among many, an unrelated one may score high.
 
         Returns:
             float32 (n,), the chance that each picture is what was asked for; None without a text.
         """
-        return None if text is None else self._calibration.relevance(query, vectors)
+        return None if text is None else self._calibration.relevance(query, vectors, considered)
 
     @cached_property
     def _calibration(self) -> Calibration:
@@ -175,4 +176,8 @@ class Encoder:
     def _tokens(self) -> Tokens:
         from nearsight.tokens import Tokens
 
-        return Tokens(self._manifest.files["vocabulary"]["spm"].path, self._manifest.tokenizer)
+        vocabulary = self._manifest.files["vocabulary"]["spm"]
+        with translated():
+            # A graph is proven when it is loaded; a vocabulary is only right if it is the very file.
+            vocabulary.check()
+        return Tokens(vocabulary.path, self._manifest.tokenizer)

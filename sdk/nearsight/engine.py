@@ -97,12 +97,15 @@ class Engine:
             if role not in self._sessions:
                 files = self.manifest.files[role]
                 paths = {precision: file.path for precision, file in files.items()}
+                hashes = {precision: file.sha256 for precision, file in files.items()}
                 golden = self.manifest.golden[role].path
                 # The towers differ in the precisions they have; one without the wished precision is taken as it is.
                 wished = self._precision if self._precision in paths else AUTO
                 with translated():
                     name = f"{self.manifest.name}.{role}"
-                    self._sessions[role] = self._delegate.load(paths, precision=wished, golden=golden, name=name)
+                    self._sessions[role] = self._delegate.load(
+                        paths, precision=wished, golden=golden, name=name, model_hash=hashes
+                    )
             return self._sessions[role]
 
     def run(

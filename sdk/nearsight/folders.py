@@ -112,10 +112,17 @@ def _walk_folder(
             if entry.name.startswith(".") and not hidden:
                 continue
             path = folder / entry.name
-            if entry.is_dir():
+            try:
+                a_folder, a_file = entry.is_dir(), entry.is_file()
+            except OSError as error:  # a link that leads round in a circle, say
+                if on_error is None:
+                    raise InputError(f"cannot look at {path}: {error.strerror}; remove it or mend it") from error
+                on_error(path, f"cannot be looked at: {error.strerror}")
+                continue
+            if a_folder:
                 if not recursive or entry.name in exclude or entry.name.endswith(".nsg"):
                     continue
                 (linked if entry.is_symlink() else folders).append(path)
-            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file():
+            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and a_file:
                 yield path
         real.extend(reversed(folders))

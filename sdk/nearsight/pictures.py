@@ -6,6 +6,7 @@ checked in the header, before anything is decoded.
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import re
@@ -261,7 +262,7 @@ def _download(address: str, allow_url: bool) -> bytes:
     try:
         with opener.open(address, timeout=DOWNLOAD_TIMEOUT_S) as answer:
             data: bytes = answer.read(MAX_DOWNLOAD_BYTES + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise UnreadableFileError(address, f"it cannot be fetched: {reason}; check the address") from error
     if len(data) > MAX_DOWNLOAD_BYTES:

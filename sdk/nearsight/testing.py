@@ -113,9 +113,10 @@ class FakeEncoder:
         return self._unit(rows)
 
     def relevance(
-        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None
+        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None, considered: int
     ) -> NDArray[np.float32] | None:
         """Give the share of the named colour as a probability; no calibration for pictures."""
+        del considered
         if text is None:
             return None
         scores: NDArray[np.float32] = np.clip(vectors @ query, 0.0, 1.0).astype(np.float32)

@@ -119,7 +119,9 @@ def test_zeroed_weights_are_refused(role, precision, tmp_path, trials):
         random = np.random.default_rng(seed)
 
         def cut(graph: onnx.ModelProto, random: np.random.Generator = random) -> None:
-            large = [w for w in graph.graph.initializer if len(w.raw_data) > 50_000 and w.name != "word"]
+            large = [
+                w for w in graph.graph.initializer if len(w.raw_data) > 50_000 and w.name != "word"
+            ]  # a part of the vocabulary is found by its hash
             weight = large[random.integers(len(large))]
             data = weight.raw_data
             weight.raw_data = data[: len(data) // 2] + bytes(len(data) - len(data) // 2)

@@ -35,7 +35,7 @@ class Vectors(FakeEncoder):
         rows = np.array([[float(number) for number in text.split()] for text in texts])
         return Embeddings(vectors=unit(rows), space="v")
 
-    def relevance(self, query, vectors, text):
+    def relevance(self, query, vectors, text, considered):
         return (vectors @ query + 1) / 2
 
 

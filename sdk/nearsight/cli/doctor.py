@@ -49,7 +49,9 @@ def examine() -> dict[str, Any]:
     proofs = remembered_proofs()
     whole = bool(models) and all(model["ok"] for model in models)
     ours = {graph for model in models for graph in model.get("sha256", ())}
-    refused = any(not proof.passed and proof.model_hash in ours for proof in proofs)
+    # Oldest first, so that what counts for a graph is how its last proof ended.
+    newest = {(proof.model_hash, proof.precision, proof.target): proof.passed for proof in proofs}
+    refused = any(not passed and key[0] in ours for key, passed in newest.items())
     return {
         "ok": whole and not refused and any(target["available"] for target in targets),
         "nearsight": __version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     place = gallery_path(args)
     # Before the gallery is made: a slip of the pen should not leave an empty one behind.
     for path in map(Path, args.paths):
-        if not path.expanduser().exists():
+        if not os.path.exists(os.path.expanduser(path)):
             raise InputError(f"no such file or folder: {path}; check the spelling")
     from nearsight.folders import EXCLUDED_FOLDERS
     from nearsight.gallery import Gallery
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         print(_summary(report, items, str(place)))
     _tell_failures(report)
     usable = report.added + report.changed + report.unchanged + report.renamed
-    return 1 if report.failed and not usable else 0
+    return 1 if (report.failed or report.skipped_heif) and not usable else 0
 
 
 def _summary(report: AddReport, items: int, place: str) -> str:
@@ -82,7 +83,7 @@ def _summary(report: AddReport, items: int, place: str) -> str:
         (report.changed, "changed"),
         (report.unchanged, "unchanged"),
         (report.renamed, "renamed"),
-        (report.missing, "missing"),
+        (report.missing, "missing (gallery.remove(missing=True) takes them out)"),
         (len(report.failed), "failed"),
     ):
         if count:

@@ -28,4 +28,4 @@ def gallery_path(args: argparse.Namespace) -> Path:
     named = args.gallery or os.environ.get(VARIABLE)
     if not named:
         raise InputError(f"no gallery named; give --gallery photos.nsg, or set {VARIABLE}")
-    return Path(named).expanduser()
+    return Path(os.path.expanduser(named))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from contextlib import suppress
 from datetime import datetime
@@ -182,7 +183,7 @@ def picture_of(word: str) -> Path | None:
         InputError: if the word is written as a path to a picture (`./dog.jpg`) that is not there.
     """
     as_path = word.startswith((".", "/", "~"))
-    path = Path(word).expanduser() if as_path else Path(word)
+    path = Path(os.path.expanduser(word)) if as_path else Path(word)
     there = _is_file(path)
     if not there and not as_path:
         return None

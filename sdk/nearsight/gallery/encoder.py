@@ -42,9 +42,9 @@ class GalleryEncoder(Protocol):
         """Encode texts."""
 
     def relevance(
-        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None, /
+        self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None, considered: int, /
     ) -> NDArray[np.float32] | None:
-        """Judge the best vectors (n, d) of a query (d,), best first; None where it cannot for such a query."""
+        """Judge the best vectors (n, d), best first, of those considered; None where it cannot for such a query."""
 
 
 def resolved(encoder: str | GalleryEncoder) -> GalleryEncoder:

@@ -292,8 +292,8 @@ class Gallery:
             return report
         with self._writer() as store, self._lock:
             self._cache = Cache(self.path, from_file=False)
-            self._cache.save(store, always=True)
-        return replace(report, index_repaired=True)
+            repaired = self._cache.save(store, always=True)
+        return replace(report, index_repaired=repaired)
 
     def stats(self) -> GalleryStats:
         """Give the figures of the gallery."""

@@ -43,6 +43,7 @@ def judged(
     query: NDArray[np.float32],
     vectors: NDArray[np.float32],
     text: str | None,
+    considered: int,
     min_relevance: float | None,
 ) -> Judgement:
     """Judge the best vectors of a query.
@@ -56,11 +57,12 @@ def judged(
         query: float32 (d,), the query's vector.
         vectors: float32 (n, d), best first.
         text: the query's text; None when a picture takes part.
+        considered: how many vectors these are the best of.
         min_relevance: the caller's threshold; None for the calibrated one.
     """
     if min_relevance is not None and not 0.0 <= min_relevance <= 1.0:
         raise InputError(f"min_relevance={min_relevance} is not a probability; give 0 (everything) to 1")
-    calibrated = encoder.relevance(query, vectors, text) if len(vectors) else np.empty(0, np.float32)
+    calibrated = encoder.relevance(query, vectors, text, considered) if len(vectors) else np.empty(0, np.float32)
     if calibrated is None:
         relevance = (vectors @ query - np.float32(UNRELATED_COSINE)) / np.float32(1.0 - UNRELATED_COSINE)
         usual, shown = 0.5, 0.0

@@ -171,10 +171,11 @@ def ranked(
 ) -> Ranking:
     """Rank the allowed pictures, as far as it takes to show the wanted number."""
     depth = max(wanted, CALIBRATION_DEPTH)
+    considered = len(index) if allowed is None else len(allowed)
     while True:
         ids, scores = index.nearest(query.vector, depth, allowed)
         found = index.vectors[np.searchsorted(index.ids, ids)]
-        judgement = judged(encoder, query.vector, found, query.text, min_relevance)
+        judgement = judged(encoder, query.vector, found, query.text, considered, min_relevance)
         kept = judgement.kept
         places = distinct(index, ids[:kept], wanted) if group else np.arange(min(wanted, kept))
         if not group or len(places) == wanted or kept < depth:
