@@ -18,9 +18,9 @@ from training import data, e5, model, texts, train, words
 log = logging.getLogger("training")
 GALLERY = 1000
 AMONG = (20, 100, GALLERY)
-ALLOWED = (
-    0.11  # share of absent names that may match, on the worst sample below; on sets not seen here it came out lower
-)
+# Share of absent names that may match on the worst sample below, Chinese class names on crowded scenes; what the other
+# samples give is logged, and `make eval` measures sets that were not seen here.
+ALLOWED = 0.14
 WIDTHS = (model.LEARNED, model.NAMED)
 
 

@@ -46,7 +46,7 @@ SENTENCES = (
 FLOORS = {
     "fp32": Floor(cosine=0.999, centred=0.995, order=0.98),
     "fp16": Floor(cosine=0.999, centred=0.995, order=0.98),
-    "int8": Floor(cosine=0.95, centred=0.9, order=0.85),
+    "int8": Floor(cosine=0.98, centred=0.984, order=0.95),
     "w4": Floor(cosine=0.997, centred=0.997, order=0.97),
 }
 
