@@ -28,6 +28,8 @@ from nearsight_demos.photographs import CARRIED, gather
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Eight photographs in the public domain, for where no package index can be reached.
+OURS = Path(__file__).resolve().parent.parent.parent / "tests" / "photos"
 HOME = Path("demo")
 WHEELS = Path(".cache/wheels")
 INTERRUPTED = 130
@@ -77,13 +79,13 @@ class Answered:
 
 
 CARRIED_QUESTIONS: tuple[Question, ...] = (
-    Question(text="an astronaut in an orange suit", right=("astronaut.png",)),
-    Question(text="a cup of coffee", right=("coffee.png",)),
+    Question(text="an astronaut in an orange suit", right=("astronaut.png", "astronaut.jpg")),
+    Question(text="a cup of coffee", right=("coffee.png", "coffee.jpg")),
     Question(text="a red motorcycle", right=("motorcycle_left.png",)),
-    Question(text="a man with a camera on a tripod", right=("camera.png",)),
+    Question(text="a man with a camera on a tripod", right=("camera.png", "photographer.jpg")),
     Question(text="a rocket before launch", right=("rocket.jpg",)),
-    Question(text="a wall of bricks", right=("brick.png",)),
-    Question(text="一只猫", right=("chelsea.png",)),
+    Question(text="a wall of bricks", right=("brick.png", "brick-wall.jpg")),
+    Question(text="一只猫", right=("chelsea.png", "cat.jpg")),
     Question(text="狮子", right=("lion.jpg",)),
     Question(text="一朵花", right=("flower.jpg",)),
     Question(text="奔跑的猎豹", right=("cheetah.jpg",)),
@@ -145,16 +147,14 @@ def _tour(own: Path | None) -> int:
         photographs, trouble = gather(HOME / "photographs", WHEELS)
         for line in trouble:
             screen.print(f"  {line}")
-        if not photographs:
-            print(
-                "tour: no package index can be reached and no photographs are cached; "
-                "give a folder of your own: make demo PHOTOS=~/Pictures",
-                file=sys.stderr,
-            )
-            return 1
-        packages = ", ".join(package.partition("==")[0] for package in CARRIED)
-        screen.print(f"Without it: the {len(photographs)} real photographs that {packages} carry, nothing drawn.")
-        folder, place = HOME / "photographs", HOME / "photos.nsg"
+        if photographs:
+            packages = ", ".join(package.partition("==")[0] for package in CARRIED)
+            screen.print(f"Without it: the {len(photographs)} real photographs that {packages} carry, nothing drawn.")
+            folder, place = HOME / "photographs", HOME / "photos.nsg"
+        else:
+            screen.print("Without it, and without a package index: the eight photographs of this repository.")
+            folder, place = OURS, HOME / "ours.nsg"
+            HOME.mkdir(exist_ok=True)
     else:
         if not own.is_dir():
             print(f"tour: no folder {own}; give one that is there: make demo PHOTOS=~/Pictures", file=sys.stderr)
@@ -163,7 +163,10 @@ def _tour(own: Path | None) -> int:
         HOME.mkdir(exist_ok=True)
         mark = hashlib.sha256(str(own.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:6]
         folder, place = own, HOME / f"{own.resolve().name or 'photos'}-{mark}.nsg"
-    questions = CARRIED_QUESTIONS if own is None else OWN_QUESTIONS
+    questions = OWN_QUESTIONS
+    if own is None:
+        # What could not be fetched is not asked for.
+        questions = tuple(q for q in CARRIED_QUESTIONS if not q.right or any((folder / n).exists() for n in q.right))
 
     with _opened(place, screen) as gallery:
         report = _indexed(gallery, folder)

@@ -6,7 +6,6 @@ import json
 import os
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,11 +217,15 @@ def _share(text: str) -> float:
     raise ArgumentTypeError(f"a number from 0 to 1 is wanted; got {text!r}")
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str) -> str:
+    """Check a time as the gallery reads it (a date, a month or a year will do) and hand it on as it is."""
+    from nearsight.gallery.times import moment
+
     try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
+        moment(text, "time")
+    except InputError as error:
         raise ArgumentTypeError(f"an ISO 8601 time is wanted, such as 2026-11-25T18:00; got {text!r}") from error
+    return text
 
 
 def _equality(text: str) -> tuple[str, Any]:
