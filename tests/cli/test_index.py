@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -106,11 +107,13 @@ def test_progress_is_shown_to_a_person(folder: Path, tmp_path: Path) -> None:
 
 
 def many_pictures(folder: Path, count: int) -> Path:
-    random = np.random.default_rng(11)
+    """Fill a folder quickly: one picture, each copy with bytes of its own after the end, so that each is encoded."""
+    noise = np.random.default_rng(11).integers(0, 255, (48, 64, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).resize((1280, 960)).save(stream, "JPEG", quality=80)
     folder.mkdir()
     for number in range(count):
-        noise = random.integers(0, 255, (48, 64, 3), np.uint8)
-        Image.fromarray(noise).resize((1280, 960)).save(folder / f"{number:04}.jpg", quality=80)
+        (folder / f"{number:04}.jpg").write_bytes(stream.getvalue() + number.to_bytes(4, "big"))
     return folder
 
 
@@ -125,7 +128,7 @@ def stored(place: Path) -> int:
 def test_an_interrupted_run_keeps_what_it_stored_and_the_same_command_finishes_it(
     process: Callable, tmp_path: Path
 ) -> None:
-    folder, place = many_pictures(tmp_path / "many", 240), tmp_path / "g.nsg"
+    folder, place = many_pictures(tmp_path / "many", 1200), tmp_path / "g.nsg"
     with subprocess.Popen([COMMAND, "index", folder, "-g", place], stderr=subprocess.PIPE, text=True) as running:
         until = time.monotonic() + PATIENCE_S
         while stored(place) == 0 and time.monotonic() < until:
@@ -140,6 +143,6 @@ def test_an_interrupted_run_keeps_what_it_stored_and_the_same_command_finishes_i
     assert told.count("\n") == 1
     assert f"{kept} pictures are stored" in told
     assert "the same command goes on from there" in told
-    assert 0 < kept < 240
-    assert resumed["items"] == 240
-    assert resumed["encoded"] == 240 - kept
+    assert 0 < kept < 1200
+    assert resumed["items"] == 1200
+    assert resumed["encoded"] == 1200 - kept
