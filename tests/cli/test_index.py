@@ -146,3 +146,17 @@ def test_an_interrupted_run_keeps_what_it_stored_and_the_same_command_finishes_i
     assert 0 < kept < 1200
     assert resumed["items"] == 1200
     assert resumed["encoded"] == 1200 - kept
+
+
+def test_a_limit_on_megapixels_can_be_set_and_lifted(process: Callable, tmp_path: Path) -> None:
+    folder, place = tmp_path / "large", tmp_path / "g.nsg"
+    folder.mkdir()
+    Image.new("RGB", (2000, 1500), "teal").save(folder / "large.jpg")
+
+    refused = process("index", folder, "-g", place, "--max-megapixels", "2")
+    taken = process("index", folder, "-g", place, "--max-megapixels", "none")
+
+    assert (refused.code, taken.code) == (1, 0)
+    assert "--max-megapixels" in refused.err
+    assert taken.out.startswith("1 added")
+    assert process("index", folder, "-g", place, "--max-megapixels", "many").code == 2

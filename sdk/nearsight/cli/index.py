@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import contextmanager
+from argparse import ArgumentTypeError
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="folder name to leave out, repeatable (besides .git, node_modules and @eaDir)",
     )
+    parser.add_argument(
+        "--max-megapixels",
+        type=_megapixels,
+        default=50.0,
+        metavar="N",
+        help="skip larger pictures (default 50), or `none` for no limit",
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress, only the summary")
 
 
@@ -58,7 +66,11 @@ def run(args: argparse.Namespace) -> int:
         before = gallery.stats().items
         try:
             report = gallery.add(
-                *args.paths, camera=args.camera, exclude=(*EXCLUDED_FOLDERS, *args.exclude_dir), progress=progress
+                *args.paths,
+                camera=args.camera,
+                exclude=(*EXCLUDED_FOLDERS, *args.exclude_dir),
+                max_pixels=None if args.max_megapixels is None else int(args.max_megapixels * 1e6),
+                progress=progress,
             )
         except KeyboardInterrupt:
             stored = gallery.stats().items
@@ -75,6 +87,16 @@ def run(args: argparse.Namespace) -> int:
     _tell_failures(report)
     usable = report.added + report.changed + report.unchanged + report.renamed
     return 1 if (report.failed or report.skipped_heif) and not usable else 0
+
+
+def _megapixels(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    with suppress(ValueError):
+        value = float(text)
+        if 0 < value < float("inf"):
+            return value
+    raise ArgumentTypeError(f"megapixels are wanted, such as 100, or none; got {text!r}")
 
 
 def _summary(report: AddReport, items: int, place: str) -> str:
