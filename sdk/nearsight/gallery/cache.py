@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,6 +97,10 @@ class Cache:
         try:
             index.save(self._folder, now)
         except OSError:
+            # What a full disk left of the new file would only fill it further.
+            for name in ("index.faiss.new", "index.json.new"):
+                with suppress(OSError):
+                    (self._folder / name).unlink(missing_ok=True)
             return False
         self._file_is_bad = False
         return True
