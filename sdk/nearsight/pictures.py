@@ -349,7 +349,7 @@ def _check_size(size_wh: tuple[int, int], name: str, max_pixels: int | None) -> 
         raise UnreadableFileError(
             name,
             f"{width} x {height} is {width * height / 1e6:.1f} megapixels, the limit is {max_pixels / 1e6:.1f}; "
-            "raise it with max_pixels= or --max-megapixels to read it",
+            "raise max_pixels (--max-megapixels) to read it",
         )
 
 
