@@ -17,7 +17,7 @@ import nearsight as ns
 from nearsight_npu import Delegate
 
 RESULTS = Path(__file__).parent.parent / "bench" / "results"
-# Flickr8k dev and objects51 figures of the recipe E3 with the class block (../shared/design/nano_recipe.md's table).
+# Quoted, not run here: the recipe E3 with the class block, Flickr8k dev and objects51 (the table of nano_recipe.md).
 RECIPE = {
     "en": {"r1": 0.212, "r5": 0.482, "r10": 0.621},
     "zh": {"r1": 0.112, "r5": 0.318, "r10": 0.447},

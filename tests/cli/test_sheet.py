@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import nearsight as ns
 from nearsight import Hit, Hits, InputError, contact_sheet, relevance_words
 
 
@@ -62,7 +63,7 @@ def test_a_thumbnail_is_a_small_jpeg_of_the_picture(photos: Path) -> None:
 
 
 def test_a_picture_that_is_gone_leaves_a_frame_and_no_error(tmp_path: Path) -> None:
-    page = contact_sheet([("q", answer(Hit(path=tmp_path / "gone.jpg", score=0.1, relevance=0.6)))])
+    page = contact_sheet([("q", answer(Hit(path=tmp_path / "gone.jpg", score=0.1, relevance=0.7)))])
 
     assert "the file is gone or unreadable" in page
     assert "likely match" in page
@@ -114,3 +115,9 @@ def test_words_never_praise_the_less_relevant_more(one: float, other: float) -> 
     low, high = sorted((one, other))
 
     assert order.index(relevance_words(low)) <= order.index(relevance_words(high))
+
+
+def test_nothing_that_nano_hides_by_default_is_called_likely() -> None:
+    hidden = ns.Encoder("nano").default_min_relevance - 0.001
+
+    assert ns.relevance_words(hidden) == "weak match"
