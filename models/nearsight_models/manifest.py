@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -101,10 +101,9 @@ class Manifest:
     """What a manifest page says.
 
     Attributes:
-        name: The name a user writes.
-        capability: What it serves: `search`.
-        space: The space its vectors belong to; only vectors of one space may be compared.
-        dimensions: Width of a vector.
+        name: Name of the page.
+        family: The name a user writes; several pages share it, one for each capability.
+        capability: What it serves: `search`, `detect` or `caption`.
         languages: ISO 639-1 codes.
         licence: SPDX expression of the weights.
         trained_on: One line for each data set and set of weights that went in.
@@ -112,15 +111,17 @@ class Manifest:
         files: Role -> precision -> file; within a role the preferred precision comes first.
         golden: Role -> golden set for the proof at load.
         preprocessing: How a picture becomes pixels.
-        tokenizer: How a text becomes token ids.
-        relevance: Coefficients of the calibrated relevance, as the SDK reads them.
+        settings: What the capability needs besides, as the SDK reads it.
+        space: For `search`: the space its vectors belong to; only vectors of one space may be compared.
+        dimensions: For `search`: width of a vector.
+        tokenizer: For `search`: how a text becomes token ids.
+        relevance: For `search`: coefficients of the calibrated relevance, as the SDK reads them.
     """
 
     name: str
+    family: str
     capability: str
     summary: str
-    space: str
-    dimensions: int
     languages: tuple[str, ...]
     licence: str
     trained_on: tuple[str, ...]
@@ -129,8 +130,11 @@ class Manifest:
     files: dict[str, dict[str, File]]
     golden: dict[str, File]
     preprocessing: Preprocessing
-    tokenizer: Tokenizer
-    relevance: dict[str, Any]
+    settings: dict[str, Any]
+    space: str = ""
+    dimensions: int = 0
+    tokenizer: Tokenizer | None = None
+    relevance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -162,22 +166,43 @@ def names() -> list[str]:
     return sorted(path.stem for path in (root() / "manifests").glob("*.toml"))
 
 
-def load(name: str) -> Manifest:
+def load(name: str, capability: str | None = None) -> Manifest:
     """Read the manifest of a model.
 
     Args:
-        name: As `names()` lists it.
+        name: As `names()` lists it; with a capability also the name of a family, such as `nano`.
+        capability: What the model shall serve; None takes the page of that very name.
 
     Raises:
-        UnknownModelError: If no manifest bears this name.
+        UnknownModelError: If no manifest bears this name, or none of that name serves the capability.
         MissingFilesError: If one of its files is not there.
     """
-    if name not in names():
+    pages = {page: _read(page) for page in names()}
+    if name not in pages and name not in {page.get("family", title) for title, page in pages.items()}:
         raise UnknownModelError(
-            f"no model is called {name!r}; there is: {', '.join(names())} (see: nearsight models list)"
+            f"no model is called {name!r}; there is: {', '.join(pages)} (see: nearsight models list)"
         )
-    page = root() / "manifests" / f"{name}.toml"
-    return parse(page.read_text(encoding="utf8"), root())
+    if capability is None and name in pages:
+        return _built(pages[name], root())
+    serving = {title: page for title, page in pages.items() if page.get("capability") == capability}
+    for title, page in serving.items():
+        if name in (title, page.get("family", title)):
+            return _built(page, root())
+    raise UnknownModelError(
+        f"model {name!r} does not serve {capability!r}; what does: {', '.join(serving) or 'none'} "
+        "(see: nearsight models list)"
+    )
+
+
+def _read(name: str) -> dict[str, Any]:
+    return _toml((root() / "manifests" / f"{name}.toml").read_text(encoding="utf8"))
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"a manifest is not valid TOML: {error}") from error
 
 
 def parse(text: str, folder: Path) -> Manifest:
@@ -187,8 +212,12 @@ def parse(text: str, folder: Path) -> Manifest:
         ModelError: If the page is not valid TOML or lacks a field.
         MissingFilesError: If a file that it names is not there.
     """
+    return _built(_toml(text), folder)
+
+
+def _built(page: dict[str, Any], folder: Path) -> Manifest:
+    searches = page.get("capability") == "search"
     try:
-        page = tomllib.loads(text)
         files = {
             role: {precision: _file(row, folder) for precision, row in variants.items()}
             for role, variants in page["files"].items()
@@ -196,10 +225,9 @@ def parse(text: str, folder: Path) -> Manifest:
         shape = page["preprocessing"]
         manifest = Manifest(
             name=page["name"],
+            family=page.get("family", page["name"]),
             capability=page["capability"],
             summary=page["summary"],
-            space=page["space"],
-            dimensions=page["dimensions"],
             languages=tuple(page["languages"]),
             licence=page["licence"],
             trained_on=tuple(page["trained_on"]),
@@ -212,11 +240,9 @@ def parse(text: str, folder: Path) -> Manifest:
                 mode=_mode(shape["mode"]),
                 resample=shape["resample"],
             ),
-            tokenizer=Tokenizer(**page["tokenizer"]),
-            relevance=page["relevance"],
+            settings=page.get("settings", {}),
+            **(_search_fields(page) if searches else {}),
         )
-    except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"a manifest is not valid TOML: {error}") from error
     except KeyError as error:
         raise ModelError(f"a manifest lacks the field {error.args[0]!r}") from error
     except (TypeError, IndexError) as error:
@@ -229,6 +255,15 @@ def parse(text: str, folder: Path) -> Manifest:
                     "install Nearsight again: pip install --force-reinstall nearsight"
                 )
     return manifest
+
+
+def _search_fields(page: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "space": page["space"],
+        "dimensions": page["dimensions"],
+        "tokenizer": Tokenizer(**page["tokenizer"]),
+        "relevance": page["relevance"],
+    }
 
 
 def _mode(text: str) -> Literal["stretch", "crop"]:

@@ -48,7 +48,9 @@ class Encoder:
         policy: Policy | None = None,
         threads: int | None = None,
     ) -> None:
-        self._engine = Engine(model, target=target, precision=precision, policy=policy, threads=threads)
+        self._engine = Engine(
+            model, capability="search", target=target, precision=precision, policy=policy, threads=threads
+        )
         self._manifest = self._engine.manifest
         known = {precision for role in ("image", "text") for precision in self._manifest.files[role]}
         if precision != AUTO and precision not in known:
@@ -180,4 +182,6 @@ class Encoder:
         with translated():
             # A graph is proven when it is loaded; a vocabulary is only right if it is the very file.
             vocabulary.check()
-        return Tokens(vocabulary.path, self._manifest.tokenizer)
+        tokenizer = self._manifest.tokenizer
+        assert tokenizer is not None, "every page that serves search has one"
+        return Tokens(vocabulary.path, tokenizer)

@@ -27,7 +27,7 @@ class Verified:
 
     Attributes:
         model: Name of the model.
-        role: Which of its graphs: `image` or `text`.
+        role: Which of its graphs, such as `image` or `text`.
         precision: Which of that graph's files.
         target: Where it was proven.
         ok: Whether files and proof hold.
@@ -60,14 +60,15 @@ class Engine:
     """A model's graphs, each loaded and proven at its first use.
 
     Args:
-        model: Name of a model that has a manifest.
+        model: Name of a model that has a manifest, or of a family.
+        capability: What it shall serve: `search`, `detect` or `caption`.
         target: Where to run, as `nearsight doctor` lists them; `auto` lets the delegate choose.
         precision: Which files to prefer; `auto` takes the manifest's order.
         policy: How the delegate may behave.
         threads: Threads of one run; None leaves it to the delegate.
 
     Raises:
-        UnknownModelError: If no manifest bears the name.
+        UnknownModelError: If no manifest bears the name, or none of that name serves the capability.
         MissingFilesError: If one of the model's files is not there.
     """
 
@@ -75,13 +76,14 @@ class Engine:
         self,
         model: str,
         *,
+        capability: str,
         target: str = AUTO,
         precision: str = AUTO,
         policy: Policy | None = None,
         threads: int | None = None,
     ) -> None:
         with translated():
-            self.manifest: Manifest = nearsight_models.load(model)
+            self.manifest: Manifest = nearsight_models.load(model, capability)
             self._delegate = Delegate(target=target, policy=policy, threads=threads)
         self._precision = precision
         self._sessions: dict[str, Session] = {}
@@ -114,7 +116,7 @@ class Engine:
         """Run one graph.
 
         Args:
-            role: `image` or `text`.
+            role: Which graph, as the manifest names it.
             arrays: Input name -> array.
             outputs: The outputs that are wanted; None for all.
 

@@ -49,10 +49,10 @@ def test_every_page_in_the_wheel_is_readable_and_its_files_are_as_stated():
         assert page.licence
 
 
-def test_the_embedded_files_stay_within_forty_megabytes():
+def test_the_embedded_files_stay_within_sixty_two_megabytes():
     embedded = manifest.root() / "embedded"
 
-    assert sum(path.stat().st_size for path in embedded.rglob("*") if path.is_file()) <= 40_000_000
+    assert sum(path.stat().st_size for path in embedded.rglob("*") if path.is_file()) <= 62_000_000
 
 
 def test_every_embedded_file_is_named_by_a_page():
@@ -68,6 +68,24 @@ def test_every_embedded_file_is_named_by_a_page():
 def test_an_unknown_name_says_what_there_is():
     with pytest.raises(UnknownModelError, match=r"no model is called 'nona'; there is: .*nano"):
         nearsight_models.load("nona")
+
+
+def test_a_family_is_asked_for_by_what_it_shall_serve():
+    page = nearsight_models.load("nano", "search")
+
+    assert page == nearsight_models.load("nano")
+    with pytest.raises(UnknownModelError, match="model 'nano' does not serve 'juggling'; what does: none"):
+        nearsight_models.load("nano", "juggling")
+
+
+def test_a_page_that_does_not_search_needs_no_space(folder):
+    text = PAGE.replace('capability = "search"', 'capability = "detect"\nfamily = "small"').replace(
+        'space = "tiny-1"', ""
+    )
+
+    page = manifest.parse(text, folder)
+
+    assert (page.name, page.family, page.space, page.settings) == ("tiny", "small", "", {})
 
 
 def test_a_changed_file_is_told_from_the_right_one(folder):

@@ -143,7 +143,7 @@ def test_one_pass_gives_a_feature_grid_as_well(nano, photos):
 
     pixels = nano.pixels(ns.read_image(Path(photos) / "cat.jpg"))[None]
 
-    outputs, _ = Engine("nano").run("image", {"pixels": pixels})
+    outputs, _ = Engine("nano", capability="search").run("image", {"pixels": pixels})
 
     assert outputs["grid"].shape == (1, 49, 1280)
     assert np.allclose(outputs["embedding"], nano.encode_pixels(pixels).vectors, atol=1e-5)

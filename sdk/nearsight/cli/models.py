@@ -46,10 +46,9 @@ def _list(names: list[str], *, as_json: bool) -> int:
         write_json({"models": described})
         return 0
     for model in described:
-        print(
-            f"{model['name']}  {model['capability']}  space {model['space']} ({model['dimensions']})  "
-            f"{model['megabytes']:.1f} MB  {', '.join(model['languages'])}"
-        )
+        space = f"  space {model['space']} ({model['dimensions']})" if model["space"] else ""
+        languages = ", ".join(model["languages"])
+        print(f"{model['name']}  {model['capability']}{space}  {model['megabytes']:.1f} MB  {languages}")
         for role, precisions in model["files"].items():
             print(f"  {role}: {', '.join(precisions)}")
         print(f"  licence: {model['licence']}")
@@ -65,8 +64,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "capability": manifest.capability,
-        "space": manifest.space,
-        "dimensions": manifest.dimensions,
+        "space": manifest.space or None,
+        "dimensions": manifest.dimensions or None,
         "languages": list(manifest.languages),
         "licence": manifest.licence,
         "trained_on": list(manifest.trained_on),
