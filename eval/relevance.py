@@ -13,6 +13,8 @@ from eval import sets
 import nearsight as ns
 
 FALSE_MATCH = (0.02, 0.05, 0.1, 0.2)
+# A name left out takes its kinds with it: a Windsor chair that is found for "chair" is no false match.
+KINDS = {"chair": ("chair", "windsor chair", "wheelchair")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ def best(
     order = np.argsort(-scores, axis=1)[:, :10]
     relevance = np.empty(len(texts), np.float32)
     for place, text in enumerate(texts):
-        found = encoder.relevance(queries[place], images[order[place, :1]], text, len(images))
+        found = encoder.relevance(queries[place], images[order[place]], text, len(images))
         assert found is not None, "a text query is calibrated"
         relevance[place] = found[0]
     return relevance, order
@@ -102,7 +104,7 @@ def one_left_out(data: Path, encoder: ns.Encoder) -> dict[str, object]:
         right = np.array([(labels[row] == name).any() for row, name in zip(ten, names, strict=True)])
         absent = np.array(
             [
-                best(encoder, queries[i : i + 1], [asked[i]], images[labels != name])[0][0]
+                best(encoder, queries[i : i + 1], [asked[i]], images[~np.isin(labels, KINDS.get(name, (name,)))])[0][0]
                 for i, name in enumerate(names)
             ]
         )

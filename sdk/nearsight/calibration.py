@@ -1,4 +1,4 @@
-"""How likely a picture is what was asked for: a logistic curve over the parts of a space, fitted with the weights."""
+"""How likely a picture is what was asked for: a logistic curve over the best scores, fitted with the weights."""
 
 from __future__ import annotations
 
@@ -23,72 +23,81 @@ FEWEST, REFERENCE = 10, 1000
 class Calibration:
     """The curve of one model's text queries.
 
-    A vector consists of parts one after the other; the inner product of query and picture over each part has its own
-    slope, since the parts deserve different trust.
+    A picture's evidence is its own score, mixed with the mean of the query's best few: among many pictures a right
+    answer rarely stands alone, while a stray one does; among few it may, so there only its own score counts.
 
     Attributes:
-        widths: Of the parts; together the width of a vector.
-        slopes: Of the logit over each part's inner product.
-        size_slope: What the logit loses with every tenfold of pictures: the best of many unrelated ones scores higher.
-        intercept: The logit where all products are 0, among 1,000 pictures.
+        slope: Of the logit over the evidence.
+        size_slope: What a tenfold of pictures adds to the logit; below 0, since the best of many unrelated ones scores
+            higher.
+        intercept: The logit where the evidence is 0, among 1,000 pictures.
+        support: How many of the best scores are averaged.
+        support_share: The mean's share in the evidence among 1,000 pictures and more.
+        support_slope: What that share loses with every tenth part of pictures, down to 0.
         min_relevance: Below it, a hit is not shown unless asked for.
     """
 
-    widths: tuple[int, ...]
-    slopes: tuple[float, ...]
+    slope: float
     size_slope: float
     intercept: float
+    support: int
+    support_share: float
+    support_slope: float
     min_relevance: float
 
     @classmethod
-    def read(cls, page: Mapping[str, Any], dimensions: int) -> Calibration:
+    def read(cls, page: Mapping[str, Any]) -> Calibration:
         """Read the `[relevance]` table of a manifest.
 
         Args:
             page: The table.
-            dimensions: Width of a vector of the model.
 
         Raises:
-            ModelError: If the table lacks a number or has one that makes no curve.
+            ModelError: If the table lacks a number or has one that makes no rising curve.
         """
         try:
             found = cls(
-                widths=tuple(int(width) for width in page["widths"]),
-                slopes=tuple(float(slope) for slope in page["slopes"]),
-                size_slope=float(page["size_slope"]),
-                intercept=float(page["intercept"]),
-                min_relevance=float(page["min_relevance"]),
+                support=int(page["support"]),
+                **{
+                    name: float(page[name])
+                    for name in (
+                        "slope",
+                        "size_slope",
+                        "intercept",
+                        "support_share",
+                        "support_slope",
+                        "min_relevance",
+                    )
+                },
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"a manifest's [relevance] lacks a number: {error}") from error
         sound = (
-            sum(found.widths) == dimensions
-            and len(found.widths) == len(found.slopes)
-            and all(math.isfinite(slope) and slope >= 0 for slope in found.slopes)
-            and any(found.slopes)
-            and math.isfinite(found.intercept)
-            and math.isfinite(found.size_slope)
-            and found.size_slope >= 0
+            all(math.isfinite(value) for value in (found.slope, found.size_slope, found.intercept))
+            and found.slope > 0
+            and found.size_slope <= 0
+            and found.support >= 1
+            and 0 <= found.support_share <= 1
+            and found.support_slope >= 0
             and 0 < found.min_relevance < 1
         )
         if not sound:
-            raise ModelError(f"a manifest's [relevance] makes no rising curve over {dimensions} dimensions: {found}")
+            raise ModelError(f"a manifest's [relevance] makes no rising curve: {found}")
         return found
 
-    def relevance(
-        self, query: NDArray[np.float32], vectors: NDArray[np.float32], considered: int
-    ) -> NDArray[np.float32]:
-        """Give the chance, 0 to 1, that each picture is what was asked for.
+    def relevance(self, scores: NDArray[np.float32], considered: int) -> NDArray[np.float32]:
+        """Give the chance, 0 to 1, that each picture is what was asked for; it falls as the scores do.
 
         Args:
-            query: float32 (d,).
-            vectors: float32 (n, d), the best of those that were considered.
+            scores: (n,), best first, of those that were considered, from the very best on.
             considered: How many pictures these are the best of.
 
         Returns:
             float32 (n,).
         """
-        weights = np.repeat(np.array(self.slopes, np.float64), self.widths)
         tenfolds = math.log10(max(considered, FEWEST) / REFERENCE)
-        logit = vectors.astype(np.float64) @ (weights * query) + self.intercept - self.size_slope * tenfolds
+        share = min(max(self.support_share + self.support_slope * min(tenfolds, 0.0), 0.0), 1.0)
+        own = scores.astype(np.float64)
+        evidence = (1 - share) * own + share * own[: self.support].mean()
+        logit = self.slope * evidence + self.size_slope * tenfolds + self.intercept
         return (1 / (1 + np.exp(-np.clip(logit, -60, 60)))).astype(np.float32)

@@ -161,18 +161,18 @@ class Encoder:
 
         Args:
             query: float32 (d,), the query's vector.
-            vectors: float32 (n, d), the pictures' vectors, best first.
+            vectors: float32 (n, d), the pictures' vectors, best first, from the very best on.
             text: The query; None where a picture takes part, which is not calibrated.
             considered: How many pictures these are the best of: among many, an unrelated one may score high.
 
         Returns:
             float32 (n,), the chance that each picture is what was asked for; None without a text.
         """
-        return None if text is None else self._calibration.relevance(query, vectors, considered)
+        return None if text is None else self._calibration.relevance(vectors @ query, considered)
 
     @cached_property
     def _calibration(self) -> Calibration:
-        return Calibration.read(self._manifest.relevance, self.dimensions)
+        return Calibration.read(self._manifest.relevance)
 
     @cached_property
     def _tokens(self) -> Tokens:

@@ -15,6 +15,7 @@ import struct
 import urllib.error
 import urllib.request
 import zlib
+from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
 
@@ -37,7 +38,7 @@ from nearsight.folders import EXCLUDED_FOLDERS, EXTENSIONS, walk
 from nearsight.values import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -325,18 +326,17 @@ def _open_header(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Im
     try:
         file.seek(0)
         head = file.read(64)
-        if not head:
-            raise UnreadableFileError(name, "the file is empty")
-        picture_format = _recognise(head)
-        if picture_format is None:
-            raise UnreadableFileError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})")
-        factory = _factory(picture_format, name)
         file.seek(0)
-        picture = factory(file, "")
-    except PictureUnreadableError:
-        raise
-    except _DECODER_ERRORS as error:
+    except OSError as error:
         raise _damaged(name, error) from error
+    if not head:
+        raise UnreadableFileError(name, "the file is empty")
+    picture_format = _recognise(head)
+    if picture_format is None:
+        raise UnreadableFileError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})")
+    factory = _factory(picture_format, name)
+    with _decoding(name):
+        picture = factory(file, "")
     _check_size(picture.size, name, max_pixels)
     return picture
 
@@ -353,6 +353,15 @@ def _check_size(size_wh: tuple[int, int], name: str, max_pixels: int | None) -> 
         )
 
 
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn whatever Pillow's decoders raise on damaged files into the public error; nothing of ours runs inside."""
+    try:
+        yield
+    except _DECODER_ERRORS as error:
+        raise _damaged(name, error) from error
+
+
 def _damaged(name: str, error: BaseException) -> UnreadableFileError:
     text = " ".join(str(error).split()) or type(error).__name__
     if "truncated" in text.lower():
@@ -363,23 +372,25 @@ def _damaged(name: str, error: BaseException) -> UnreadableFileError:
 def _decoded(
     picture: Image.Image, name: str, size_hint: tuple[int, int] | None, owned: bool
 ) -> tuple[Image.Image, PictureFacts]:
-    try:
-        # A picture that belongs to the caller is not put into draft mode.
-        if owned and size_hint is not None and isinstance(picture, JpegImagePlugin.JpegImageFile):
-            width, height = size_hint
-            picture.draft("", (height, width) if orientation(picture) >= 5 else (width, height))
+    # A picture that belongs to the caller is not put into draft mode.
+    if owned and size_hint is not None and isinstance(picture, JpegImagePlugin.JpegImageFile):
+        width, height = size_hint
+        wanted = (height, width) if orientation(picture) >= 5 else (width, height)
+        with _decoding(name):
+            picture.draft("", wanted)
+    with _decoding(name):
         picture.load()
-        known = facts(picture)
-        turn = _UPRIGHT.get(orientation(picture))
+    known = facts(picture)
+    try:
         flat = to_rgb(picture)
-        if turn is not None:
-            flat = flat.transpose(turn)
-        elif flat is picture:
-            flat = picture.copy()
-    except PictureUnreadableError:
-        raise
-    except _DECODER_ERRORS as error:
+    except (OSError, ValueError, MemoryError) as error:
+        # What Pillow raises where a mode cannot be converted.
         raise _damaged(name, error) from error
+    turn = _UPRIGHT.get(orientation(picture))
+    if turn is not None:
+        flat = flat.transpose(turn)
+    elif flat is picture:
+        flat = picture.copy()
     # The EXIF orientation no longer holds for the turned pixels.
     flat.info = {}
     return flat, known

@@ -1,38 +1,65 @@
-"""The curve from inner products to relevance."""
+"""The curve from scores to relevance."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nearsight import ModelError
 from nearsight.calibration import Calibration
 
-PAGE = {"widths": [2, 1], "slopes": [3.0, 1.0], "size_slope": 2.0, "intercept": -1.0, "min_relevance": 0.4}
+PAGE = {
+    "slope": 3.0,
+    "size_slope": -2.0,
+    "intercept": -1.0,
+    "support": 2,
+    "support_share": 0.5,
+    "support_slope": 0.25,
+    "min_relevance": 0.4,
+}
 
 
-def test_each_part_has_its_own_slope():
-    curve = Calibration.read(PAGE, 3)
-    query = np.array([1, 0, 1], np.float32)
+def logistic(logit):
+    return 1 / (1 + np.exp(-np.asarray(logit, float)))
 
-    found = curve.relevance(query, np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]], np.float32), 1000)
 
-    assert found == pytest.approx(1 / (1 + np.exp([-2.0, 0.0, 1.0])), abs=1e-6)
+def test_among_many_pictures_the_mean_of_the_best_few_counts_as_well():
+    curve = Calibration.read(PAGE)
+
+    found = curve.relevance(np.array([0.8, 0.4, 0.0], np.float32), 1000)
+
+    evidence = np.array([0.8, 0.4, 0.0]) / 2 + 0.6 / 2
+    assert found == pytest.approx(logistic(3 * evidence - 1), abs=1e-6)
+
+
+def test_among_few_pictures_an_answer_may_stand_alone():
+    curve = Calibration.read(PAGE)
+
+    alone, together = (curve.relevance(np.array(rest, np.float32), 10)[0] for rest in ([0.8, 0.0], [0.8, 0.8]))
+
+    assert alone == together == pytest.approx(logistic(3 * 0.8 - 1 + 2 * 2), abs=1e-6)
 
 
 def test_the_same_score_means_less_among_more_pictures():
-    curve = Calibration.read(PAGE, 3)
-    one = np.array([[1, 0, 0]], np.float32)
+    curve = Calibration.read(PAGE)
 
-    few, many = (float(curve.relevance(one[0], one, count)[0]) for count in (100, 10_000))
+    few, many = (float(curve.relevance(np.ones(2, np.float32), count)[0]) for count in (1000, 10_000))
 
-    assert (few, many) == pytest.approx((1 / (1 + np.exp(-4.0)), 1 / (1 + np.exp(-0.0))))
+    assert (few, many) == pytest.approx((logistic(2.0), logistic(0.0)))
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60), st.integers(1, 10**7))
+def test_relevance_never_rises_where_scores_fall(scores, considered):
+    found = Calibration.read(PAGE).relevance(np.sort(np.array(scores, np.float32))[::-1], considered)
+
+    assert (np.diff(found) <= 0).all()
+    assert ((found >= 0) & (found <= 1)).all()
 
 
 def test_far_scores_do_not_overflow():
-    curve = Calibration.read(PAGE | {"slopes": [1e9, 1e9]}, 3)
-
-    found = curve.relevance(np.ones(3, np.float32), np.array([[1, 1, 1], [-1, -1, -1]], np.float32), 1000)
+    found = Calibration.read(PAGE | {"slope": 1e9, "support_share": 0.0}).relevance(np.array([1, -1], np.float32), 1000)
 
     assert found == pytest.approx([1, 0], abs=1e-6)
 
@@ -40,20 +67,22 @@ def test_far_scores_do_not_overflow():
 @pytest.mark.parametrize(
     "change",
     [
-        {"widths": [1, 1]},
-        {"slopes": [1.0]},
-        {"slopes": [-1.0, 1.0]},
-        {"slopes": [0.0, 0.0]},
+        {"slope": 0.0},
+        {"slope": float("inf")},
+        {"size_slope": 1.0},
+        {"support": 0},
+        {"support_share": 1.5},
+        {"support_slope": -1.0},
         {"min_relevance": 0},
         {"intercept": float("nan")},
-        {"slopes": "no"},
+        {"slope": "no"},
     ],
 )
 def test_a_page_that_makes_no_rising_curve_is_refused(change):
     with pytest.raises(ModelError, match="relevance"):
-        Calibration.read(PAGE | change, 3)
+        Calibration.read(PAGE | change)
 
 
 def test_a_page_without_numbers_is_refused():
     with pytest.raises(ModelError, match="lacks a number"):
-        Calibration.read({}, 3)
+        Calibration.read({})

@@ -543,3 +543,13 @@ def test_crop_takes_the_middle_and_stretch_takes_all() -> None:
 def test_a_fit_that_makes_no_sense_is_refused(bad: dict) -> None:
     with pytest.raises(InputError):
         fit_picture(quarters(), **bad)
+
+
+def test_a_slip_of_our_own_is_not_called_a_damaged_file(photos, monkeypatch):
+    def slip(picture):
+        raise TypeError("ours")
+
+    monkeypatch.setattr("nearsight.pictures.to_rgb", slip)
+
+    with pytest.raises(TypeError, match="ours"):
+        read_image(photos / "cat.jpg")

@@ -69,7 +69,7 @@ def judged(
     else:
         relevance = np.asarray(calibrated, np.float32)
         usual = shown = float(encoder.default_min_relevance)
-    # A calibration may weigh parts of a vector otherwise than the score does; the order of hits is the scores'.
+    # An encoder of one's own may weigh otherwise than the score does; the order of hits is the scores'.
     relevance = np.minimum.accumulate(np.clip(relevance, 0.0, 1.0)).astype(np.float32)
     threshold = min_relevance or usual
     return Judgement(
