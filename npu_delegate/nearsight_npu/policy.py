@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, is_dataclass
+from math import isfinite
 
+from nearsight_npu.endpoint import endpoint_at
 from nearsight_npu.errors import PolicyError
+
+ENDPOINT_VARIABLE = "NEARSIGHT_ENDPOINT"
+# What may leave, from the least to the most.
+PRIVACY = ("nothing", "text", "blur", "whole")
+LONGEST_WORD = 12
+_NOT_BUILT = ("risk", "max_memory_mb", "budget_money")
+_NOT_BUILT_PRIVACY = ("embedding", "crop")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the delegate may do to get an answer.
+    """What may be done to get an answer, and how far it may climb: from this machine to a larger one elsewhere.
 
-    This version reads `strict` only. The other fields are named because callers will hand them over; a value that
-    would be ignored is refused.
+    By default nothing leaves this machine. A value that this version would ignore is refused: `risk`,
+    `max_memory_mb`, `budget_money`, and the privacies "embedding" and "crop" are named because they will come.
 
     Attributes:
-        threshold: the confidence below which a larger model would be asked.
-        risk: the share of wrong answers that may be kept.
-        budget_ms: milliseconds that an answer may take.
-        max_memory_mb: megabytes that models may fill.
-        budget_money: what answers from elsewhere may cost.
+        threshold: the confidence, 0 to 1, below which a larger model is asked; None never asks.
+        risk: the share of wrong answers that may be kept (not built yet).
+        budget_ms: milliseconds that an answer may take, over everything; None leaves a local run its time and gives
+            the cloud `ladder.CLOUD_MS`. A local run is not interrupted; what it leaves is the cloud's.
+        max_memory_mb: megabytes that models may fill (not built yet).
+        budget_money: what answers from elsewhere may cost (not built yet).
         cloud: whether anything may leave this machine.
-        endpoint: where it may go.
-        privacy: what may leave: "nothing", "text", "embedding", "blur", "crop" or "whole".
+        endpoint: base URL of an OpenAI-compatible server, such as "https://host/v1"; with `cloud` and None it is
+            taken from the environment variable NEARSIGHT_ENDPOINT. Without `cloud` nothing is sent to it.
+        privacy: what may leave: "nothing"; "text": words only; "blur": words, and pictures in which no face or number
+            plate can be read; "whole": words and pictures.
         strict: refuse instead of falling back to another precision or target.
+        cloud_model: the name of the model to ask there; servers that hold one model mostly take any.
 
     Raises:
-        PolicyError: for a value that this version would ignore, or a `strict` that is not a bool.
+        PolicyError: for a value that this version would ignore, or one that cannot be followed.
     """
 
     threshold: float | None = None
@@ -38,19 +52,68 @@ class Policy:
     endpoint: str | None = None
     privacy: str = "blur"
     strict: bool = False
+    cloud_model: str | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name != "strict" and value != field.default:
-                raise PolicyError(
-                    f"Policy({field.name}={value!r}) was asked for; that is not built yet, and this version follows "
-                    f"only strict=True or False; leave {field.name} out"
-                )
-        if not isinstance(self.strict, bool):
+        for name in _NOT_BUILT:
+            self._refuse_unbuilt(name, built=getattr(self, name) is None)
+        self._refuse_unbuilt("privacy", built=self.privacy not in _NOT_BUILT_PRIVACY)
+        self._check("strict", isinstance(self.strict, bool), "True or False")
+        self._check("cloud", isinstance(self.cloud, bool), "True or False")
+        self._check(
+            "threshold", self.threshold is None or _within(self.threshold, 0, 1), "a number from 0 to 1, or None"
+        )
+        self._check(
+            "budget_ms",
+            self.budget_ms is None or (_within(self.budget_ms, 0) and self.budget_ms > 0),
+            "a number of milliseconds above 0, or None",
+        )
+        self._check("privacy", self.privacy in PRIVACY, _choices(PRIVACY))
+        self._check(
+            "cloud_model",
+            self.cloud_model is None or (isinstance(self.cloud_model, str) and bool(self.cloud_model.strip())),
+            "the name of a model, or None",
+        )
+        self._find_endpoint()
+
+    def _refuse_unbuilt(self, name: str, *, built: bool) -> None:
+        if not built:
             raise PolicyError(
-                f"Policy(strict={self.strict!r}) was asked for; strict is True or False; give one of them"
+                f"Policy({name}={_shown(getattr(self, name))}) was asked for; that is not built yet, and this version "
+                f"would ignore it; leave {name} out"
             )
+
+    def _check(self, name: str, holds: bool, meaning: str) -> None:
+        if not holds:
+            shown = _shown(getattr(self, name))
+            raise PolicyError(f"Policy({name}={shown}) was asked for; it is {meaning}; give that")
+
+    def _find_endpoint(self) -> None:
+        if self.cloud and self.endpoint is None:
+            # Kept, so that a policy says by itself where answers come from.
+            object.__setattr__(self, "endpoint", os.environ.get(ENDPOINT_VARIABLE) or None)
+        if self.cloud and self.endpoint is None:
+            raise PolicyError(
+                "Policy(cloud=True) was asked for without an address; the cloud is wherever you say; give "
+                f"endpoint='https://host/v1' or set {ENDPOINT_VARIABLE}"
+            )
+        if self.endpoint is not None:
+            endpoint_at(self.endpoint)
+
+
+def _shown(value: object) -> str:
+    """Give a value as messages show it: a text only where it is a short word, since a key may be in the wrong place."""
+    word = isinstance(value, str) and value.isalpha() and len(value) <= LONGEST_WORD
+    return repr(value) if word or value is None or isinstance(value, (int, float)) else f"<{type(value).__name__}>"
+
+
+def _within(value: object, low: float, high: float = float("inf")) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and isfinite(value) and low <= value <= high  # type: ignore[arg-type, operator]
+
+
+def _choices(names: tuple[str, ...]) -> str:
+    return "one of " + ", ".join(f'"{name}"' for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +139,17 @@ class Rung:
         target: where it ran.
         precision: of which variant of the model.
         confidence: how sure its answer was, 0 to 1; None where nobody judged it.
-        reason: why it was tried, or why the answer was kept.
+        reason: why it was tried, why its answer was kept, or why it gave none.
+        latency_ms: what it took, in milliseconds; None where nobody looked at the clock.
+        failed: whether it gave no answer that can be used; the answer is then that of an earlier rung.
     """
 
     target: str
     precision: str
     confidence: float | None
     reason: str
+    latency_ms: float | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +175,12 @@ class Decision:
         requested: the target that was asked for; "auto" leaves the choice to the delegate.
         target: the target that ran.
         precision: the variant of the model that ran; "unstated" where one file was loaded without saying.
-        model_hash: SHA-256 of the model file that ran.
-        rungs: the attempts, in order; the last one gave the answer.
+        model_hash: SHA-256 of the model file that ran; empty where another machine answered.
+        rungs: the attempts, in order; the last one that did not fail gave the answer.
         predicted: what the run was expected to cost; None, since there is no cost model yet.
         measured: what it did cost.
         rejected: choices that were not taken, with the reasons.
-        sent: what left this machine; empty means nothing.
+        sent: what left this machine, in words, bytes and whereto; empty means nothing.
     """
 
     requested: str

@@ -1,4 +1,4 @@
-"""A session for tests: it takes and gives what a real one does, and computes what the test says."""
+"""Doubles for tests: a session that computes what the test says, and a machine elsewhere that answers what it says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nearsight_npu.errors import InputMismatchError, TargetLostError
+from nearsight_npu.loopback import FakeCloud
 from nearsight_npu.policy import Decision, Measured, Rung
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from nearsight_npu.arrays import Array
     from nearsight_npu.proof import ProofReport
     from nearsight_npu.targets.target import Port
+
+__all__ = ["FakeCloud", "FakeSession"]
 
 
 class FakeSession:

@@ -57,4 +57,4 @@ def test_every_error_is_raised_somewhere_and_drawn_in_the_tree() -> None:
         assert kind.__name__ in errors.__doc__
         if issubclass(kind, Exception) and kind is not errors.DelegateError:
             assert re.search(rf"(raise|return) {kind.__name__}\(|{kind.__name__},\n", source), kind
-    assert len(classes) == 9
+    assert len(classes) == 11
