@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -41,10 +42,13 @@ class PictureFacts:
     Attributes:
         captured_at: time of exposure; without a zone where the camera wrote none.
         camera: the camera's model.
+        size_wh: width and height of the upright picture in full, however small a part of its pixels was decoded; None
+            where nothing was decoded.
     """
 
     captured_at: datetime | None = None
     camera: str | None = None
+    size_wh: tuple[int, int] | None = None
 
 
 def orientation(picture: Image.Image) -> int:
@@ -89,6 +93,9 @@ def _text(value: Any) -> str:
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
         return ""
+    with suppress(UnicodeError):
+        # Pillow reads bytes as Latin-1; what is UTF-8 as well was meant as that.
+        value = value.encode("latin-1").decode("utf-8")
     printable = "".join(character if character.isprintable() else " " for character in value.split("\0")[0])
     return " ".join(printable.split())
 

@@ -1,0 +1,1 @@
+"""Programs built on Nearsight, written against its public names only."""
