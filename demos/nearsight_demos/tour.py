@@ -1,4 +1,4 @@
-"""The offline tour: index real photographs, ask in English and Chinese, and write a page worth looking at.
+"""The offline tour: index real photographs, search, detect, caption, ask and watch, and write a page worth looking at.
 
 Run by `make demo`, or `make demo PHOTOS=~/Pictures` for your own. Works in demo/ of the current folder.
 """
@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 import nearsight as ns
+from nearsight_demos import senses
 from nearsight_demos.photographs import CARRIED, gather
 
 if TYPE_CHECKING:
@@ -116,6 +117,22 @@ OWN_QUESTIONS = tuple(
 )
 
 
+# In these, things of the detector's classes are seen; the first are captioned.
+CARRIED_SCENES = (
+    "chelsea.png",
+    "coffee.png",
+    "astronaut.png",
+    "motorcycle_left.png",
+    "camera.png",
+    "lion.jpg",
+    "china.jpg",
+)
+OUR_SCENES = ("cat.jpg", "coffee.jpg", "astronaut.jpg", "photographer.jpg", "rocket.jpg")
+TO_ASK = ("How many pictures of a cat are there?", "有没有咖啡的照片？")
+TO_ASK_OWN = ("How many pictures of a dog are there?", "有没有海边的照片？")
+TO_ASK_EVENTS = "How many cats were there at tour?"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tour.
 
@@ -187,8 +204,10 @@ def _tour(own: Path | None) -> int:
         gallery.search("warming up", k=1)
         screen.print(f"Text encoder loaded in {time.perf_counter() - start:.2f} s.\n")
         answers = [_asked(gallery, question) for question in questions]
+        screen.print(_table(answers))
+        scenes = _scenes(folder, gallery, own=own is not None)
+        figures = _senses(screen, gallery, scenes, TO_ASK if own is None else TO_ASK_OWN)
 
-    screen.print(_table(answers))
     notes = [f"{items} photographs, {len(answers)} questions in English and Chinese; nothing left this machine."]
     if own is None:
         notes.append(_score(answers))
@@ -199,9 +218,48 @@ def _tour(own: Path | None) -> int:
         page,
         title="Nearsight: the offline tour",
         notes=notes,
+        figures=figures,
     )
-    screen.print(f"Report: {page}    Ask yourself: .venv/bin/nearsight search 'your words' --gallery {place}")
+    screen.print(f"\nReport: {page}    Ask yourself: .venv/bin/nearsight search 'your words' --gallery {place}")
     return 0
+
+
+def _scenes(folder: Path, gallery: ns.Gallery, *, own: bool) -> tuple[Path, ...]:
+    """Choose pictures to look into: known ones, or of the user's own those nearest to everyday words."""
+    if not own:
+        return tuple(folder / name for name in (*CARRIED_SCENES, *OUR_SCENES) if (folder / name).exists())
+    words = (
+        "a person",
+        "a dog",
+        "a cat",
+        "a car in a street",
+        "people around a table",
+        "a boat",
+        "a bicycle",
+        "a bird",
+    )
+    nearest = [hit.path for word in words for hit in gallery.search(word, k=1, min_relevance=0)]
+    return tuple(dict.fromkeys(path for path in nearest if path.exists()))
+
+
+def _senses(
+    screen: Console, gallery: ns.Gallery, scenes: tuple[Path, ...], questions: tuple[str, ...]
+) -> tuple[ns.Figure, ...]:
+    """Let the other capabilities speak, on the terminal and for the report."""
+    found, seen = senses.detected(scenes)
+    said = senses.captioned(seen or scenes)
+    answers = [senses.asked(gallery, questions)]
+    parts = [("Detector", found), ("Captions (a small model; it invents at times)", said), ("Agent", answers[0])]
+    if seen:
+        clip, events = senses.watched(seen, HOME / "watch")
+        with ns.Gallery.open(events) as kept:
+            answers.append(senses.asked(kept, (TO_ASK_EVENTS,)))
+        parts += [(f"Watch ({senses.MADE})", clip), ("Agent, about the clip's events", answers[1])]
+    for title, part in parts:
+        screen.print(f"\n{title}", style="bold")
+        for line in part.lines:
+            screen.print(f"  {line}")
+    return tuple(figure for _, part in parts for figure in part.figures)
 
 
 def _opened(place: Path, screen: Console) -> ns.Gallery:

@@ -1,0 +1,46 @@
+"""Tables and sentences about detections and captions; pure."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+from nearsight_demos.cards import Html, bar, joined, note, table, title
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import nearsight as ns
+
+
+def labels_of(text: str) -> list[str]:
+    """Take the labels, each once, out of a text with commas of either script."""
+    return list(dict.fromkeys(label.strip() for label in re.split(r"[,，、;；\n]", text) if label.strip()))
+
+
+def found(answer: ns.Detections, say: Callable[..., str]) -> Html:
+    """Show what was found, and what cannot be judged."""
+    rows = [
+        (one["label"], float(one["score"]), one["class"], say(f"route {one['route']}")) for one in answer.to_dicts()
+    ]
+    heads = [say(key) for key in ("label", "score", "class", "route")]
+    unjudged = note(say("unjudged", labels=", ".join(answer.unjudged)), "ns-caution") if answer.unjudged else ""
+    if not rows:
+        return joined(note(say("nothing found")), unjudged)
+    return joined(title(say("count", n=len(rows))), table(heads, rows), unjudged)
+
+
+def described(captions: Sequence[ns.Caption], say: Callable[..., str]) -> Html:
+    """Show captions with how sure they are, and a caution."""
+    parts = [part for caption in captions for part in _caption(caption, say)]
+    return joined(*parts, note(say("caution"), "ns-caution"))
+
+
+def _caption(caption: ns.Caption, say: Callable[..., str]) -> tuple[Html, ...]:
+    said = Html(f"<p class='ns-said' lang='{escape(caption.language)}'>{escape(caption.text)}</p>")
+    head = title(say(f"language {caption.language}"))
+    if caption.confidence is None:
+        return head, said
+    sure = f"<p class='ns-small'>{escape(say('confidence'))} {caption.confidence:.2f}</p>"
+    return head, said, Html(f"<div class='ns-confidence'>{bar(caption.confidence)}{sure}</div>")

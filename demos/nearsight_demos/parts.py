@@ -1,0 +1,77 @@
+"""What several tabs share: a picture to work on, and errors said on the page."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+import nearsight as ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nearsight_demos.session import Session
+
+
+def told(action: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap what an event does so that an error of ours is said on the page, in its one line."""
+
+    @functools.wraps(action)
+    def once(*args: Any) -> Any:
+        try:
+            return action(*args)
+        except ns.NearsightError as error:
+            raise _said(error) from error
+
+    @functools.wraps(action)
+    def bit_by_bit(*args: Any) -> Iterator[Any]:
+        try:
+            yield from action(*args)
+        except ns.NearsightError as error:
+            raise _said(error) from error
+
+    return bit_by_bit if inspect.isgeneratorfunction(action) else once
+
+
+def _said(error: ns.NearsightError) -> gr.Error:
+    return gr.Error(str(error), duration=None, title="Nearsight", print_exception=False)
+
+
+def on(event: Any, action: Callable[..., Any], inputs: Any = None, outputs: Any = None, **options: Any) -> Any:
+    """Do something at an event of the page; it is no interface for programs."""
+    return event(told(action), inputs, outputs, api_visibility="private", **options)
+
+
+def picture_input(session: Session, say: Callable[..., str], tab: gr.Tab, indexed: Any) -> gr.Image:
+    """Put down a place for a picture, and a few of the gallery's to choose from."""
+    image = gr.Image(
+        label=say("picture"), type="filepath", sources=["upload", "clipboard"], height=360, image_mode=None, buttons=[]
+    )
+    shelf = gr.Gallery(
+        label=say("samples"), columns=4, height=262, allow_preview=False, object_fit="cover", interactive=False,
+        buttons=[], elem_classes="ns-shelf", visible=False,
+    )  # fmt: skip
+    offered = gr.State([])
+
+    def offer() -> tuple[Any, list[str]]:
+        paths = session.samples()
+        pictures = []
+        for path in paths:
+            small = ns.read_image(path, size_hint=(240, 240))
+            small.thumbnail((240, 240))
+            pictures.append(small)
+        return gr.Gallery(value=pictures, visible=bool(pictures), selected_index=None), [str(path) for path in paths]
+
+    def take(paths: list[str], event: gr.SelectData) -> str:
+        return str(session.served(Path(paths[event.index])))
+
+    # Gradio looks at the annotation to know that the event itself is wanted.
+    take.__annotations__["event"] = gr.SelectData
+    for event in (tab.select, indexed.then):
+        on(event, offer, None, [shelf, offered], show_progress="hidden")
+    on(shelf.select, take, offered, image, show_progress="hidden")
+    return image

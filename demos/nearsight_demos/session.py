@@ -1,0 +1,189 @@
+"""What one run of the demo holds: its galleries, its models, and what each answer decided."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nearsight as ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nearsight_demos.watching import Watching
+
+GIVEN, UPLOADS, WATCHED = "given", "uploads", "watched"
+# What every photograph is, more or less: searched for without a threshold, it lists a gallery.
+ANYTHING = "a photograph"
+# What the detector has classes for.
+LIKELY = ("a person", "an animal", "a car or a motorcycle in a street", "a cup on a table")
+SAMPLES, SAMPLE_SIDE = 8, 1600
+VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One answer that was given.
+
+    Attributes:
+        time: when.
+        tab: key of the tab's name.
+        asked: what was asked, in short.
+        decision: `Decision.to_dict()` of the answer.
+    """
+
+    time: datetime
+    tab: str
+    asked: str
+    decision: dict[str, Any]
+
+
+class Session:
+    """Everything behind the pages; one for a run of the program, whoever looks.
+
+    Args:
+        home: a folder of the run's own; `pages` in it is the only one that is served.
+        gallery: a gallery to search; never changed unless a folder is given with it.
+        folder: pictures to index, into the gallery if one is given, else into one that ends with the run.
+
+    Raises:
+        GalleryError: If there is no such gallery, or its space is another.
+        InputError: If there is no such folder.
+    """
+
+    def __init__(self, home: Path, *, gallery: Path | None = None, folder: Path | None = None) -> None:
+        if folder is not None and not folder.is_dir():
+            raise ns.InputError(f"no folder {folder}; give one that is there: nearsight demo --folder DIR")
+        self.home, self.folder = home, folder
+        self.pages = home / "pages"
+        self.pages.mkdir(exist_ok=True)
+        self.encoder = ns.Encoder()
+        self.told: deque[Told] = deque(maxlen=200)
+        self.watching: Watching | None = None
+        self._galleries: dict[str, ns.Gallery] = {}
+        self.title = (gallery or folder or home).resolve().name
+        if gallery is not None or folder is not None:
+            self.open(GIVEN, gallery or home / "folder.nsg", read_only=folder is None)
+
+    def open(self, key: str, place: Path, *, read_only: bool = False) -> ns.Gallery:
+        """Open a gallery in place of the one that stood under this key."""
+        gallery = ns.Gallery.open(place, encoder=self.encoder, read_only=read_only)
+        old = self._galleries.pop(key, None)
+        self._galleries[key] = gallery
+        if old is not None:
+            old.close()
+        return gallery
+
+    def gallery(self, key: str) -> ns.Gallery:
+        """Return the gallery of a key.
+
+        Raises:
+            InputError: If nothing is there yet.
+        """
+        if key not in self._galleries:
+            raise ns.InputError("nothing is indexed there yet; add photographs on the tab Search first")
+        return self._galleries[key]
+
+    def choices(self, say: Callable[..., str]) -> list[tuple[str, str]]:
+        """Give (title, key) of every gallery that holds pictures; the one given stands there even when empty."""
+        return [
+            (say("pictures", name=self.title if key == GIVEN else say(key), count=len(gallery)), key)
+            for key, gallery in self._galleries.items()
+            if key == GIVEN or len(gallery)
+        ]
+
+    def add(self, key: str, paths: Sequence[Path], progress: Callable[[ns.Progress], None]) -> ns.AddReport:
+        """Index pictures into the gallery of a key, made when it is not there."""
+        gallery = self._galleries.get(key) or self.open(key, self.home / f"{key}.nsg")
+        report = gallery.add(*paths, progress=progress)
+        self.record("index", say_paths(paths), report.decision)
+        return report
+
+    def pictures(self, key: str, query: str = ANYTHING, k: int | None = None) -> list[Path]:
+        """List the pictures of a gallery, those that are nearest to a query first."""
+        gallery = self._galleries.get(key)
+        if gallery is None or not len(gallery):
+            return []
+        return [hit.path for hit in gallery.search(query, k=k or len(gallery), min_relevance=0)]
+
+    def samples(self) -> list[Path]:
+        """Choose a few pictures that the tabs for one picture offer."""
+        found = [self.pictures(key, query, SAMPLES) for key in (UPLOADS, GIVEN) for query in LIKELY]
+        # The best of each, then the second best of each, and so on.
+        turns = (path for turn in zip_longest(*found) for path in turn if path is not None)
+        return [path for path in dict.fromkeys(turns) if path.exists()][:SAMPLES]
+
+    def served(self, path: Path) -> Path:
+        """Put a copy of a picture where pages may fetch it: upright, JPEG, at most 1600 pixels."""
+        picture = ns.read_image(path, size_hint=(SAMPLE_SIDE, SAMPLE_SIDE))
+        picture.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
+        folder = self.pages / "samples"
+        folder.mkdir(exist_ok=True)
+        copy = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', path.stem)}.jpg"
+        picture.save(copy, quality=92)
+        return copy
+
+    def picture_named(self, key: str, name: str) -> Path:
+        """Find a picture of a gallery by its path or file name; no other file of the machine is looked at.
+
+        Raises:
+            InputError: If the gallery has none of this name.
+        """
+        for path in self.pictures(key):
+            if name in {str(path), path.name}:
+                return path
+        raise ns.InputError(f"no picture {name} in this gallery; name one of its files")
+
+    def clips(self) -> list[Path]:
+        """List the video files of the folder."""
+        return sorted(path for path in self.folder.iterdir() if path.suffix.lower() in VIDEOS) if self.folder else []
+
+    @cached_property
+    def detector(self) -> ns.Detector:
+        """The detector, loaded at its first use."""
+        return ns.Detector()
+
+    @cached_property
+    def captioner(self) -> ns.Captioner:
+        """The captioner, loaded at its first use."""
+        return ns.Captioner()
+
+    def record(self, tab: str, asked: str, decision: ns.Decision | dict[str, Any] | None) -> None:
+        """Remember what an answer decided; nothing where nothing was computed."""
+        if decision is not None:
+            plain = decision if isinstance(decision, dict) else decision.to_dict()
+            self.told.appendleft(Told(time=datetime.now().astimezone(), tab=tab, asked=asked, decision=plain))
+
+    def close(self) -> None:
+        """Let go of the galleries, and end what still watches."""
+        if self.watching is not None:
+            self.watching.stop()
+        while self._galleries:
+            self._galleries.popitem()[1].close()
+
+
+class Glasses:
+    """Detector and captioner for an agent that may look at the pictures of one gallery only."""
+
+    def __init__(self, session: Session, key: str) -> None:
+        self._session, self._key = session, key
+
+    def detect(self, image: str, labels: Sequence[str]) -> ns.Detections:
+        """Find things in a picture of the gallery."""
+        return self._session.detector.detect(self._session.picture_named(self._key, image), labels)
+
+    def caption(self, image: str, language: str = "en") -> ns.Caption:
+        """Describe a picture of the gallery."""
+        return self._session.captioner.caption(self._session.picture_named(self._key, image), language)
+
+
+def say_paths(paths: Sequence[Path]) -> str:
+    """Name the first of some files and how many more there are."""
+    more = f" +{len(paths) - 1}" if len(paths) > 1 else ""
+    return f"{paths[0].name}{more}" if paths else ""
