@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from training import model, textgraph
+from training.files import row
 
 TRAINED_ON = (
     "EfficientNet-Lite0 (Apache-2.0), itself trained on ImageNet (research use)",
@@ -18,12 +18,6 @@ TRAINED_ON = (
     "WordNet 3.0 names of ImageNet's classes (WordNet licence)",
     "CLIP ViT-B/32 text vectors of LVIS and Objects365 names (Apache-2.0)",
 )
-
-
-def row(root: Path, path: Path) -> str:
-    """One inline table: path, SHA-256, size."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return f'{{ path = "{path.relative_to(root).as_posix()}", sha256 = "{digest}", bytes = {path.stat().st_size} }}'
 
 
 def write(root: Path, parameters: int, relevance: dict[str, object], space: str) -> None:

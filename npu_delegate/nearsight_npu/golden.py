@@ -150,13 +150,7 @@ class Golden:
             path: the file to write, with its ending.
         """
         arrays = {**self._arrays(), "meta": np.array(self._meta())}
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in sorted(arrays):
-                # A fixed time, so that making the set again does not change a committed file.
-                entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(entry, "w") as stream:
-                    np.lib.format.write_array(stream, np.asarray(arrays[name]), allow_pickle=False)
+        save_arrays(path, {name: np.asarray(arrays[name]) for name in sorted(arrays)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Golden:
@@ -202,6 +196,22 @@ class Golden:
         }
         meta = {"format": FORMAT, "rank": self.rank, "floors": floors, "latency_ms": dict(self.latency_ms)}
         return json.dumps(meta, sort_keys=True)
+
+
+def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Write an `.npz` that has the same bytes whenever its arrays, in their order, are the same.
+
+    Args:
+        path: the file to write, with its ending.
+        arrays: entry name -> array.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            # A fixed time, so that making the arrays again does not change a committed file.
+            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w") as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 import zlib
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
 
@@ -150,7 +151,7 @@ def read_with_facts(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     allow_url: bool = False,
 ) -> tuple[Image.Image, PictureFacts]:
-    """Read a picture as `read_image` does, with its EXIF facts, in one opening of the file."""
+    """Read a picture as `read_image` does, with its EXIF facts and its full size, in one opening of the file."""
     if isinstance(source, np.ndarray):
         if source.ndim >= 2:
             _check_size((source.shape[1], source.shape[0]), "in memory", max_pixels)
@@ -349,7 +350,7 @@ def _check_size(size_wh: tuple[int, int], name: str, max_pixels: int | None) -> 
         raise UnreadableFileError(
             name,
             f"{width} x {height} is {width * height / 1e6:.1f} megapixels, the limit is {max_pixels / 1e6:.1f}; "
-            "raise max_pixels (--max-megapixels) to read it",
+            "shrink it, or raise max_pixels (nearsight index: --max-megapixels)",
         )
 
 
@@ -372,6 +373,7 @@ def _damaged(name: str, error: BaseException) -> UnreadableFileError:
 def _decoded(
     picture: Image.Image, name: str, size_hint: tuple[int, int] | None, owned: bool
 ) -> tuple[Image.Image, PictureFacts]:
+    whole_wh = picture.size
     # A picture that belongs to the caller is not put into draft mode.
     if owned and size_hint is not None and isinstance(picture, JpegImagePlugin.JpegImageFile):
         width, height = size_hint
@@ -393,4 +395,4 @@ def _decoded(
         flat = picture.copy()
     # The EXIF orientation no longer holds for the turned pixels.
     flat.info = {}
-    return flat, known
+    return flat, replace(known, size_wh=whole_wh[::-1] if orientation(picture) >= 5 else whole_wh)

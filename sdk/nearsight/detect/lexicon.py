@@ -1,0 +1,212 @@
+"""Names of the detector's classes in English and Chinese, and the rules by which a label is one of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ARTICLES = re.compile(
+    r"^(?:(?:a|an|the|some|any|all|many|several|one|two|three|four|five|six|seven|eight|nine|ten|[0-9]+) )+"
+)
+# 一辆, 这只, 12个: a number or pointer with its measure word.
+_MEASURE = re.compile(
+    r"^(?:[0-9]+|[一二三四五六七八九十百两几这那每某]+)"
+    r"(?:个|只|隻|辆|条|匹|头|架|艘|列|张|把|台|部|本|位|名|群|些|件|根|块|颗|棵|支|双|对|座|顶)"
+)
+_COUNTING = re.compile(
+    r"[0-9]+|(?:a|an|the|some|any|all|many|several|one|two|three|four|five|six|seven|eight|nine|ten)"
+)
+_NOT_EN = re.compile(r"\b(?:no|not|non|without|never|neither|nor|except|\w+n't)\b")
+_NOT_ZH = re.compile(r"不是|没有|并非|除了|不含|不带")
+_NOT_ZH_BEFORE = re.compile(r"^(?:非|没|无|不)")  # in front of a name; 非洲 and 无线 are none
+_PREPOSITION = re.compile(r" (?:with|of|for|in|on|at|from|by|under|behind) ")
+_LONGEST = 4  # words of a name
+_SHORTEST = 3  # letters of a name, or of what follows it, within one English word
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_IRREGULAR = {"men": "man", "women": "woman", "mice": "mouse", "people": "person"}
+_ENDINGS = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """What a label means to a detector.
+
+    Attributes:
+        classes: English names of the classes whose boxes answer it.
+        exact: whether each such box is what the label says; False where the label says more than its class.
+    """
+
+    classes: tuple[str, ...]
+    exact: bool
+
+
+def normalised(label: str) -> str:
+    """Write a label as the lexicon does: lower case, half width, no article, hyphen, number or measure word.
+
+    Example:
+        >>> normalised(" The  Traffic-Lights "), normalised("3 辆汽车"), normalised("ＴＶ")
+        ('traffic lights', '汽车', 'tv')
+    """
+    text = unicodedata.normalize("NFKC", label).casefold().replace("’", "'")
+    text = " ".join(re.sub(r"[-_/·.,;:!?。，！？\"]+", " ", text).split())
+    if _HAN.search(text):
+        text = text.replace(" ", "")
+        return _MEASURE.sub("", text) or text
+    return _ARTICLES.sub("", text) or text
+
+
+def meaning(label: str) -> Meaning | None:
+    """Look a label up.
+
+    Args:
+        label: one thing, in English or Chinese; singular or plural.
+
+    Returns:
+        What it means; None where the lexicon does not know it.
+
+    Example:
+        >>> meaning("buses"), meaning("红色的卡车")
+        (Meaning(classes=('bus',), exact=True), Meaning(classes=('truck',), exact=False))
+        >>> meaning("helmet") is None
+        True
+    """
+    text = normalised(label)
+    if (found := _known(text)) is not None:
+        return found
+    bare = _without_qualities(text)
+    if bare == text or _idiom(text) or (found := _known(bare)) is None:
+        return None
+    return Meaning(classes=found.classes, exact=False)
+
+
+def kinds(label: str) -> frozenset[str] | None:
+    """Say which classes a label that `meaning` does not know may be compared with by nearness.
+
+    A word that ends in a name is a kind of that class or nothing (an electric car, 流浪猫), one that holds a name
+    elsewhere is something else (a phone booth, 斑马线); so are idioms (a sea horse, 河马), and two characters of which
+    the second is a name (犀牛). Negations, numbers, measure words and qualities alone name nothing.
+
+    Args:
+        label: one thing, in English or Chinese.
+
+    Returns:
+        English names of classes; empty where no class may answer, None where any may.
+
+    Example:
+        >>> kinds("electric car"), kinds("phone booth"), kinds("ultralight")
+        (frozenset({'car'}), frozenset(), None)
+    """
+    text = normalised(label)
+    if _negated(text) or _idiom(text) or not _bare(text):
+        return frozenset()
+    return _chinese_kinds(text) if _HAN.search(text) else _english_kinds(text)
+
+
+def _negated(text: str) -> bool:
+    rest = _NOT_ZH_BEFORE.sub("", text)
+    return bool(_NOT_EN.search(text) or _NOT_ZH.search(text) or (rest != text and _known(_without_qualities(rest))))
+
+
+def _idiom(text: str) -> bool:
+    """Whether a text ends in a word that only sounds like a class."""
+    english, chinese = (tuple(_page()["idioms"][language]) for language in ("en", "zh"))
+    if _HAN.search(text):
+        return text.endswith(chinese)
+    words = _PREPOSITION.split(text)[0].split(" ")[-_LONGEST:]
+    return any(form in english for at in range(len(words)) for form in _forms("".join(words[at:])))
+
+
+def _bare(text: str) -> str:
+    """What is left of a text without numbers, measure words and qualities."""
+    if _HAN.search(text):
+        return _qualities()[1].sub("", _MEASURE.sub("", text))
+    return "".join(word for word in text.split(" ") if not _COUNTING.fullmatch(word) and word not in _qualities()[0])
+
+
+def _chinese_kinds(text: str) -> frozenset[str] | None:
+    ends = [name for name in _names() if _HAN.search(name) and text.endswith(name)]
+    if ends:
+        longest = max(ends, key=len)
+        return frozenset(_names()[longest].classes if len(text) > max(2, len(longest)) else ())
+    return frozenset() if any(name in text for name in _names() if _HAN.search(name)) else None
+
+
+def _english_kinds(text: str) -> frozenset[str] | None:
+    words = text.split(" ")
+    head = _PREPOSITION.split(text)[0].split(" ")[-_LONGEST:]
+    for at in range(len(head)):
+        if (found := _known(" ".join(head[at:]))) is not None:
+            return frozenset(found.classes)
+    singles = [name for name in _names() if name.isascii() and len(name) >= _SHORTEST and " " not in name]
+    within = [name for form in _forms(head[-1]) for name in singles if form.endswith(name)]
+    if within:
+        return frozenset(_names()[max(within, key=len)].classes)
+    runs = (" ".join(words[at : at + count]) for at in range(len(words)) for count in range(1, _LONGEST + 1))
+    holds = any(_known(run) is not None for run in runs) or any(
+        word.startswith(name) and len(word) >= len(name) + _SHORTEST for word in words for name in singles
+    )
+    return frozenset() if holds else None
+
+
+def _known(text: str) -> Meaning | None:
+    return next((found for form in _forms(text) if (found := _names().get(form)) is not None), None)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """The text itself, then what it could be the plural of."""
+    yield text
+    head, space, last = text.rpartition(" ")
+    if last in _IRREGULAR:
+        yield f"{head}{space}{_IRREGULAR[last]}"
+    for ending, singular in _ENDINGS:
+        if last.endswith(ending) and len(last) > len(ending) + 1:
+            yield f"{head}{space}{last.removesuffix(ending)}{singular}"
+
+
+def _without_qualities(text: str) -> str:
+    english, chinese = _qualities()
+    if _HAN.search(text):
+        return chinese.sub("", text) or text
+    words = text.split(" ")
+    while len(words) > 1 and words[0] in english:
+        words = words[1:]
+    return " ".join(words)
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """Every word that the lexicon has for a class, its own name first, narrower ones included."""
+    row = _page()["classes"][name]
+    return (name, *row["same"], *row.get("narrower", ()))
+
+
+@cache
+def _page() -> dict[str, dict[str, dict[str, list[str]]]]:
+    text = (resources.files("nearsight.detect") / "lexicon.toml").read_text(encoding="utf8")
+    return tomllib.loads(text)
+
+
+@cache
+def _names() -> dict[str, Meaning]:
+    page = _page()
+    found: dict[str, Meaning] = {}
+    for name, row in page["classes"].items():
+        found |= {normalised(word): Meaning(classes=(name,), exact=True) for word in (name, *row["same"])}
+        found |= {normalised(word): Meaning(classes=(name,), exact=False) for word in row.get("narrower", ())}
+    for name, row in page["groups"].items():
+        found |= {normalised(word): Meaning(classes=tuple(row["of"]), exact=True) for word in (name, *row["same"])}
+    return found
+
+
+@cache
+def _qualities() -> tuple[frozenset[str], re.Pattern[str]]:
+    words: dict[str, list[str]] = _page()["qualities"]  # type: ignore[assignment]
+    chinese = "|".join(sorted(words["zh"], key=len, reverse=True))
+    return frozenset(words["en"]), re.compile(f"^(?:(?:{chinese})色?的?)+")
