@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 import sentencepiece
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from nearsight_npu import quantize
 from training import data, e5, graphs, lite0, model, textgraph, texts, train, words
 
 log = logging.getLogger("training")
@@ -71,48 +70,31 @@ def halve(source: Path, target: Path, only: str | None = None) -> None:
     onnx.save(graph_model, target)
 
 
-class _Calibration(CalibrationDataReader):
-    """Training pictures, one at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.rows = self._walk(folder)
-
-    @staticmethod
-    def _walk(folder: Path) -> Iterator[dict[str, np.ndarray]]:
-        sets = (
-            (folder / "flickr8k_train.tar", CALIBRATION_PICTURES // 2),
-            (folder / "detection" / "train.tar", CALIBRATION_PICTURES // 2),
-        )
-        for tar, count in sets:
-            for (_, picture), _ in zip(data.pictures(tar), range(count), strict=False):
+def calibration_pictures(folder: Path) -> Iterator[dict[str, np.ndarray]]:
+    """Training pictures, one at a time: those to calibrate with, and behind them a quarter as many to compare on."""
+    tars = (folder / "flickr8k_train.tar", folder / "detection" / "train.tar")
+    used, more = CALIBRATION_PICTURES // 2, CALIBRATION_PICTURES // 8
+    for first, last in ((0, used), (used, used + more)):
+        for tar in tars:
+            for _, picture in itertools.islice(data.pictures(tar), first, last):
                 yield {"pixels": data.squared(picture)[None]}
-
-    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]
-        return next(self.rows, None)
 
 
 def quantize_pictures(full: Path, target: Path, folder: Path) -> None:
-    """Static INT8 (QDQ, per channel, U8S8) of trunk and matrices; softmax, norms and mixing stay in float."""
-    with tempfile.TemporaryDirectory() as place:
-        ready = Path(place) / "ready.onnx"
-        quant_pre_process(full, ready, skip_symbolic_shape=True)
-        # Clip belongs to them: a convolution's range is 0 to 6 with it, and many times wider without.
-        kinds = {"Conv", "Clip", "Add", "Gemm"}
+    """Static INT8 of trunk and matrices; softmax, norms and mixing stay in float."""
+    report = quantize(
+        full,
+        target,
+        calibration=calibration_pictures(folder),
+        kinds={"Conv", "Clip", "Add", "Gemm"},
         # The stem and the first block lose most and cost nothing in float (looked up on 50 photographs of objects51).
-        nodes = onnx.load(ready).graph.node
-        skipped = [n.name for n in nodes if n.op_type not in kinds or n.name.startswith(("stem", "b1."))]
-        quantize_static(
-            ready,
-            target,
-            _Calibration(folder),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": PERCENTILE},
-            nodes_to_exclude=skipped,
-        )
+        keep_float=("stem", "b1."),
+        method="percentile",
+        percentile=PERCENTILE,
+        reduce_range=False,
+        samples=CALIBRATION_PICTURES,
+    )
+    log.info("%s: %s", target.name, json.dumps(report.to_dict()))
     halve(target, target, only="class.names")
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nearsight_npu.golden import Floor, Golden
     from nearsight_npu.policy import Decision, Measured, Policy, Rejected, Rung
     from nearsight_npu.proof import Finding, ProofReport
+    from nearsight_npu.quantization import QuantizationReport, quantize
     from nearsight_npu.session import Session
     from nearsight_npu.targets.probe import probe
     from nearsight_npu.targets.target import Availability, Port, Program, Target
@@ -32,12 +33,14 @@ __all__ = [
     "Port",
     "Program",
     "ProofReport",
+    "QuantizationReport",
     "Rejected",
     "Rung",
     "Session",
     "Target",
     "probe",
     "prove",
+    "quantize",
     "remembered_proofs",
 ]
 
@@ -55,12 +58,14 @@ _HOMES = {
     "Port": "targets.target",
     "Program": "targets.target",
     "ProofReport": "proof",
+    "QuantizationReport": "quantization",
     "Rejected": "policy",
     "Rung": "policy",
     "Session": "session",
     "Target": "targets.target",
     "probe": "targets.probe",
     "prove": "delegate",
+    "quantize": "quantization",
     "remembered_proofs": "delegate",
 }
 

@@ -91,6 +91,19 @@ class Machine:
         digest = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:8]
         return f"{platform.machine()} {name} {digest}"
 
+    def offers(self, *instructions: str) -> bool:
+        """Say whether the processor lists one of these x86 instruction sets, such as "avx512_vnni"."""
+        lines = _content(self.root / "proc/cpuinfo").lower().splitlines()
+        listed = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+        return not set(instructions).isdisjoint(listed)
+
+    def free_bytes(self) -> int | None:
+        """Give the memory that could be filled without swapping, or None where the system does not say."""
+        for line in _content(self.root / "proc/meminfo").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return None
+
 
 def _content(path: Path) -> str:
     """Read a small system file; an absent or closed one is empty."""

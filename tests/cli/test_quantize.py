@@ -1,0 +1,219 @@
+"""`nearsight quantize`: a folder of pictures or an archive in, a file and one screen of figures out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from nearsight_npu import Delegate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def graph(path: Path, dtype: str, shape: list, nodes: list, weights: dict) -> Path:
+    port = helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+    answer = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "graph", [port], [answer], tensors), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 10
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
+    return path
+
+
+@pytest.fixture
+def eye(tmp_path: Path) -> Path:
+    """A net that takes pictures: uint8 (n, 32, 48, 3), one convolution, five answers."""
+    numbers = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], name="float", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "scale"], ["s"], name="scale"),
+        helper.make_node("Transpose", ["s"], ["t"], name="planes", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["c"], name="trunk.conv", kernel_shape=[5, 5], strides=[4, 4]),
+        helper.make_node("Relu", ["c"], ["r"], name="trunk.limit"),
+        helper.make_node("Flatten", ["r"], ["v"], name="flat"),
+        helper.make_node("Gemm", ["v", "m"], ["y"], name="head"),
+    ]
+    weights = {
+        "scale": np.float32(1 / 255),
+        "w": numbers.standard_normal((16, 3, 5, 5)).astype(np.float32),
+        "m": numbers.standard_normal((16 * 7 * 11, 5)).astype(np.float32),
+    }
+    return graph(tmp_path / "eye.onnx", "uint8", ["n", 32, 48, 3], nodes, weights)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    weights = {"w": np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    return graph(tmp_path / "text.onnx", "float32", ["n", 64], nodes, weights)
+
+
+def test_a_folder_of_pictures_makes_a_file_that_runs(nearsight: Callable, eye: Path, album: Path) -> None:
+    said = nearsight("quantize", eye, "--calibration", album)
+
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0].startswith(
+        f"wrote     {eye.with_name('eye.int8.onnx')}: static INT8, minmax of 8 samples, weights of "
+    )
+    assert [line.split()[0] for line in lines] == ["wrote", "size", "time", "answers", "y:", "operators"]
+    assert ".jpg" in lines[4]
+    assert "in float: 1 Cast, 1 Mul, 1 Transpose" in lines[5]
+    assert "nearsight: ranges were taken from 8 samples only" in said.err
+    assert said.err.splitlines()[-1].startswith("nearsight: cosine is not the task metric")
+    pixels = np.zeros((2, 32, 48, 3), np.uint8)
+    found, _ = Delegate("cpu").load(eye.with_name("eye.int8.onnx")).run({"x": pixels})
+    assert found["y"].shape == (2, 5)
+
+
+def test_the_object_is_the_report_with_the_worst_picture_named(nearsight: Callable, eye: Path, album: Path) -> None:
+    said = nearsight(
+        "quantize", eye, "--calibration", album, "--json", "--keep-float", "head", "--out", eye.with_name("q.onnx")
+    )
+
+    found = json.loads(said.out)
+    assert said.err == ""
+    assert found["out"] == str(eye.with_name("q.onnx"))
+    assert found["bytes_after"] == eye.with_name("q.onnx").stat().st_size
+    assert found["float_nodes"]["head"] == "Gemm"
+    assert found["outputs"][0]["worst_picture"].startswith(str(album))
+    assert found["outputs"][0]["cosine"] > 0.9
+
+
+def test_a_bad_picture_is_left_out_and_named(nearsight: Callable, eye: Path, album: Path, tmp_path: Path) -> None:
+    shutil.copytree(album, tmp_path / "mixed")
+    (tmp_path / "mixed" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+
+    said = nearsight("quantize", eye, "--calibration", tmp_path / "mixed")
+
+    assert said.code == 0
+    assert "left out: cannot read the picture" in said.err
+    assert "of 8 samples" in said.out
+
+
+def test_pictures_come_in_the_same_order_each_time(nearsight: Callable, eye: Path, album: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        nearsight("quantize", eye, "--calibration", album, "--samples", "5", "--out", eye.with_name(name))
+
+    assert eye.with_name("a.onnx").read_bytes() == eye.with_name("b.onnx").read_bytes()
+
+
+def test_an_archive_serves_any_graph(nearsight: Callable, text: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(1).standard_normal((40, 64)).astype(np.float32))
+
+    said = nearsight(
+        "quantize", text, "--calibration", tmp_path / "a.npz", "--method", "percentile", "--percentile", 99.9
+    )
+
+    assert said.code == 0
+    assert "percentile of 32 samples" in said.out
+    assert "on 8 samples (held out)" in said.out
+    assert "sample 3" in said.out  # one of the last eight of forty
+
+
+def test_without_data_the_weights_alone_are_made_integer(nearsight: Callable, text: Path) -> None:
+    said = nearsight("quantize", text)
+
+    assert said.code == 0
+    assert "dynamic INT8, weights of" in said.out
+    assert "random inputs, which are not your data" in said.err
+
+
+@pytest.fixture
+def places(eye: Path, text: Path, album: Path, tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "empty").mkdir()
+    return {"eye": eye, "text": text, "album": album, "none": tmp_path / "none", "empty": tmp_path / "empty"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("{text}", "--calibration", "{album}"), "a folder of pictures fits uint8 (n, height, width, 3) only"),
+        (("{none}", "--calibration", "{album}"), "there is no such file"),
+        (("{none}",), "there is no such file"),
+        (("{text}", "--calibration", "{none}"), "was to be read as calibration data"),
+        (("{eye}", "--calibration", "{empty}"), "no picture that can be read in"),
+        ((".",), "there is no such file"),
+        (("/",), "there is no such file"),
+        (("",), "model='' was asked for"),
+        (("", "--calibration", "{album}"), "there is no such file"),
+        (("{text}", "--threads", "999999"), "threads=999999 was asked for; this machine has"),
+        (("{text}", "--percentile", "51"), "without method='percentile', so it would change nothing"),
+        (("{eye}", "--calibration", "{album}", "--percentile", "51"), "without method='percentile'"),
+        (("{text}", "--method", "percentile"), "dynamic INT8, which takes no ranges"),
+        (("{text}", "--samples", "5"), "samples=5 was asked for without calibration data"),
+        (("{eye}", "--calibration", "{album}", "--samples", "9" * 20), "it is a whole number from 1 to"),
+        (("{eye}", "--calibration", "{album}", "--samples", "0"), "a count from 1 is wanted"),
+        (("{eye}", "--calibration", "{album}", "--samples", "3"), "with 3 samples; at least 4 are needed"),
+        (("{eye}", "--calibration", "{album}", "--keep-float", "trnk"), "no operator's name begins so"),
+        (("{eye}", "--calibration", "{album}", "--out", "{empty}"), "is a folder; name a file in it"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    nearsight: Callable, places: dict[str, Path], tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    answer = nearsight("quantize", *(word.format(**places) for word in words))
+
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1
+    assert said in answer.err
+    assert list(tmp_path.glob("*.int8.onnx")) == []
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_file_that_is_no_model_or_half_of_one_is_a_mistake(
+    nearsight: Callable, eye: Path, album: Path, tmp_path: Path, pictures: bool
+) -> None:
+    (tmp_path / "junk.onnx").write_bytes(b"no model")
+    (tmp_path / "cut.onnx").write_bytes(eye.read_bytes()[: eye.stat().st_size // 2])
+
+    for name in ("junk.onnx", "cut.onnx"):
+        answer = nearsight("quantize", tmp_path / name, *(("--calibration", album) if pictures else ()))
+
+        assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+        assert answer.err.startswith(f"nearsight: {name} was to be")
+
+
+def test_a_file_that_grows_is_called_larger_and_warned_of(nearsight: Callable, tmp_path: Path) -> None:
+    weights = {
+        "half": np.random.default_rng(0).standard_normal((64, 64, 3, 3)).astype(np.float16),
+        "m": np.random.default_rng(1).standard_normal((64, 8)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["half"], ["w"], name="cast", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", kernel_shape=[3, 3]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["v"], name="flat"),
+        helper.make_node("Gemm", ["v", "m"], ["y"], name="head"),
+    ]
+    path = graph(tmp_path / "tower.onnx", "float32", ["n", 64, 8, 8], nodes, weights)
+
+    said = nearsight("quantize", path)
+
+    assert said.code == 0
+    assert "times the size" in said.out.splitlines()[1]
+    assert "the file became no smaller" in said.err
+    assert "give calibration= for static INT8" in said.err
+
+
+def test_the_installed_command_keeps_the_tool_s_talk_off_its_output(
+    process: Callable, text: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(1).standard_normal((40, 64)).astype(np.float32))
+
+    said = process("quantize", text, "--calibration", tmp_path / "a.npz", "--method", "percentile", "--json")
+
+    assert said.code == 0
+    assert json.loads(said.out)["method"] == "percentile"
+    assert said.err == ""
