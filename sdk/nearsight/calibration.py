@@ -98,6 +98,7 @@ class Calibration:
         tenfolds = math.log10(max(considered, FEWEST) / REFERENCE)
         share = min(max(self.support_share + self.support_slope * min(tenfolds, 0.0), 0.0), 1.0)
         own = scores.astype(np.float64)
-        evidence = (1 - share) * own + share * own[: self.support].mean()
+        evidence = (1 - share) * own + share * float(own[: self.support].mean())
         logit = self.slope * evidence + self.size_slope * tenfolds + self.intercept
-        return (1 / (1 + np.exp(-np.clip(logit, -60, 60)))).astype(np.float32)
+        relevance: NDArray[np.float32] = (1 / (1 + np.exp(-np.clip(logit, -60, 60)))).astype(np.float32)
+        return relevance

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -19,11 +20,31 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
+    from PIL import Image
+
     from nearsight.values import Hit, Hits
 
 THUMBNAIL_SIDE = 240
+FIGURE_SIDE = 480
 # Twice the side on screen would be sharper on a dense display, and four times the bytes.
 THUMBNAIL_QUALITY = 82
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A picture with what is to be said of it.
+
+    Attributes:
+        heading: figures of equal heading stand together under it.
+        picture: what is shown; None for words alone.
+        title: the first line, in bold.
+        lines: what follows below it.
+    """
+
+    heading: str
+    picture: Image.Image | None
+    title: str
+    lines: tuple[str, ...] = ()
 
 
 def contact_sheet(
@@ -32,6 +53,7 @@ def contact_sheet(
     *,
     title: str = "Nearsight contact sheet",
     notes: Sequence[str] = (),
+    figures: Iterable[Figure] = (),
 ) -> str:
     """Draw search results as one HTML page that needs nothing else: no network, no files beside it.
 
@@ -40,6 +62,7 @@ def contact_sheet(
         out: file to write the page to; nothing is written by default.
         title: heading of the page.
         notes: lines below the heading.
+        figures: pictures of your own with what is to be said of them; those of one heading stand together, first.
 
     Returns:
         The page.
@@ -48,7 +71,7 @@ def contact_sheet(
         InputError: if `out` lies in a folder that does not exist.
     """
     thumbnails: dict[Path, str] = {}
-    sections = [_section(query, hits, thumbnails) for query, hits in answers]
+    sections = [*_figures(figures), *(_section(query, hits, thumbnails) for query, hits in answers)]
     page = _PAGE.format(
         title=escape(title),
         style=_STYLE,
@@ -63,6 +86,29 @@ def contact_sheet(
             raise InputError(f"cannot write {target}: there is no folder {target.parent}; mkdir -p {target.parent}")
         target.write_text(page, encoding="utf-8", errors="backslashreplace")
     return page
+
+
+def _figures(figures: Iterable[Figure]) -> list[str]:
+    cards: dict[str, list[str]] = {}
+    for figure in figures:
+        shown = "" if figure.picture is None else _embedded(figure.picture.convert("RGB"), FIGURE_SIDE)
+        lines = "".join(f"<p>{escape(line)}</p>" for line in figure.lines)
+        card = f'<li class="card figure">{shown}<p class="title"><b>{escape(figure.title)}</b></p>{lines}</li>'
+        cards.setdefault(figure.heading, []).append(card)
+    return [
+        f'<section><h2>{escape(heading)}</h2><ol class="grid wide">{"".join(found)}</ol></section>'
+        for heading, found in cards.items()
+    ]
+
+
+def _embedded(picture: Image.Image, side: int) -> str:
+    """Return an <img> with the picture inside it, its longer side at most `side`."""
+    small = picture.copy()
+    small.thumbnail((side, side))
+    jpeg = io.BytesIO()
+    small.save(jpeg, "JPEG", quality=THUMBNAIL_QUALITY)
+    data = base64.b64encode(jpeg.getvalue()).decode("ascii")
+    return f'<img alt="" width="{small.width}" height="{small.height}" src="data:image/jpeg;base64,{data}">'
 
 
 def _section(query: str, hits: Hits, thumbnails: dict[Path, str]) -> str:
@@ -118,13 +164,7 @@ def _thumbnail(path: Path, thumbnails: dict[Path, str]) -> str:
         except (InputError, OSError):
             thumbnails[path] = '<div class="gone">the file is gone or unreadable</div>'
         else:
-            picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-            jpeg = io.BytesIO()
-            picture.save(jpeg, "JPEG", quality=THUMBNAIL_QUALITY)
-            data = base64.b64encode(jpeg.getvalue()).decode("ascii")
-            thumbnails[path] = (
-                f'<img alt="" width="{picture.width}" height="{picture.height}" src="data:image/jpeg;base64,{data}">'
-            )
+            thumbnails[path] = _embedded(picture, THUMBNAIL_SIDE)
     return thumbnails[path]
 
 
@@ -171,6 +211,10 @@ h2 { font-size: 1.25rem; overflow-wrap: anywhere; } .verdict { color: var(--soft
 .weak b { color: var(--soft); font-weight: 500; } .weak img { opacity: .75; }
 .name { overflow-wrap: anywhere; } .folder { display: block; color: var(--soft); font-size: .78rem;
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; direction: rtl; text-align: left; }
+.wide { grid-template-columns: repeat(auto-fill, minmax(min(290px, 92%), 1fr)); }
+.figure img { height: 240px; object-fit: contain; } .figure p { font-size: .9rem; }
+.figure .title { padding-top: .6rem; }
+.figure p:last-child { padding-bottom: .8rem; }
 .none { background: var(--card); border: 1px dashed var(--line); border-radius: 10px; padding: 1rem; }
 details { margin-top: 1rem; color: var(--soft); font-size: .85rem; } summary { cursor: pointer; }
 pre { overflow-x: auto; padding: .8rem; background: var(--card); border-radius: 8px; margin-top: .5rem; }

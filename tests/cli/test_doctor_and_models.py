@@ -45,7 +45,7 @@ def test_the_list_says_what_a_model_was_trained_on_and_what_may_be_done_with_it(
     assert said.code == 0
     assert "licence: " in said.out
     assert "trained on: " in said.out
-    assert {model["name"] for model in listed} >= {"nano"}
+    assert {model["name"] for model in listed} >= {"nano", "nano-detect", "nano-caption"}
     assert all(model["licence"] and model["trained_on"] for model in listed)
 
 
@@ -57,7 +57,7 @@ def test_verify_hashes_every_file_and_proves_every_graph(nearsight: Callable) ->
     assert all("  ok  " in line for line in said.out.splitlines())
     assert found["ok"] is True
     proven = {graph["role"] for graph in found["graphs"] if graph["proof"] and graph["proof"]["passed"]}
-    assert proven == {"image", "text"}
+    assert proven == {"image", "text", "detect", "see", "step"}
 
 
 @pytest.mark.parametrize("action", ["list", "verify"])
@@ -65,4 +65,5 @@ def test_an_unknown_model_is_a_mistake_and_the_known_ones_are_named(nearsight: C
     said = nearsight("models", action, "giant")
 
     assert said.code == 2
-    assert said.err == "nearsight: no model 'giant'; there are nano; see: nearsight models list\n"
+    known = ", ".join(nearsight_models.names())
+    assert said.err == f"nearsight: no model 'giant'; there are {known}; see: nearsight models list\n"

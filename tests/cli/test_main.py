@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -27,7 +28,8 @@ def test_help_lists_every_command_in_one_line_each(nearsight: Callable, words: t
     assert said.code == 0
     listed = [line.split()[0] for line in said.out.splitlines() if line.startswith("  ")]
     assert listed == sorted(entrance.commands())
-    assert {"doctor", "index", "models", "search"} <= set(listed)
+    ours = {"ask", "caption", "demo", "detect", "doctor", "index", "models", "quantize", "search", "watch"}
+    assert ours <= set(listed)
 
 
 def test_the_version_is_the_package_s(nearsight: Callable) -> None:
@@ -46,7 +48,7 @@ def test_a_word_like_no_command_is_answered_with_all_of_them(nearsight: Callable
     said = nearsight("xyzzy")
 
     assert said.code == 2
-    assert "there are doctor, index, models, search" in said.err
+    assert f"there are {', '.join(sorted(entrance.commands()))}" in said.err
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_a_stranger_s_command_that_cannot_be_loaded_hides_no_other(
     said = nearsight("--help")
 
     assert said.code == 0
-    assert "broken  (cannot be loaded: No module named 'no_such_package')" in said.out
+    assert re.search(r"broken +\(cannot be loaded: No module named 'no_such_package'\)", said.out)
     assert "search" in said.out
 
 

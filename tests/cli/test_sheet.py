@@ -121,3 +121,22 @@ def test_nothing_that_nano_hides_by_default_is_called_likely() -> None:
     hidden = ns.Encoder("nano").default_min_relevance - 0.001
 
     assert ns.relevance_words(hidden) == "weak match"
+
+
+def test_figures_of_one_heading_stand_together_and_are_escaped() -> None:
+    picture = Image.new("RGB", (900, 300), "teal")
+
+    page = contact_sheet(
+        [],
+        figures=[
+            ns.Figure(heading="Seen", picture=picture, title="2 <cars>", lines=("a & b",)),
+            ns.Figure(heading="Asked", picture=None, title="How many?"),
+            ns.Figure(heading="Seen", picture=picture, title="a dog"),
+        ],
+    )
+
+    assert re.findall(r"<h2>(\w+)</h2>", page) == ["Seen", "Asked"]
+    assert page.index("2 &lt;cars&gt;") < page.index("a dog") < page.index("How many?")
+    assert "a &amp; b" in page
+    shown = Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])))
+    assert shown.size == (480, 160)

@@ -12,6 +12,8 @@ PACKAGES = {
     "nearsight": ROOT / "sdk" / "nearsight",
     "nearsight_npu": ROOT / "npu_delegate" / "nearsight_npu",
     "nearsight_models": ROOT / "models" / "nearsight_models",
+    "nearsight_apps": ROOT / "apps" / "nearsight_apps",
+    "nearsight_demos": ROOT / "demos" / "nearsight_demos",
 }
 
 

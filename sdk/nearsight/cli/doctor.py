@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 HELP = "say what this machine can run, what was proven on it, and whether the models are whole"
 LIBRARIES = ("numpy", "onnxruntime", "faiss-cpu", "pillow", "sentencepiece", "platformdirs", "rich")
-OPTIONAL = {"pillow-heif": "heif", "onnx": "reference"}
+OPTIONAL = {"pillow-heif": "heif", "av": "video", "onnx": "quantize", "gradio": "demo"}
+ENDPOINT = "NEARSIGHT_ENDPOINT"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +52,8 @@ def examine() -> dict[str, Any]:
     whole = bool(models) and all(model["ok"] for model in models)
     ours = {graph for model in models for graph in model.get("sha256", ())}
     # Oldest first, so that what counts for a graph is how its last proof ended.
-    newest = {(proof.model_hash, proof.precision, proof.target): proof.passed for proof in proofs}
-    refused = any(not passed and key[0] in ours for key, passed in newest.items())
+    newest = {(proof.model_hash, proof.precision, proof.target): proof for proof in proofs}
+    refused = any(not proof.passed and key[0] in ours for key, proof in newest.items())
     return {
         "ok": whole and not refused and any(target["available"] for target in targets),
         "nearsight": __version__,
@@ -60,11 +62,17 @@ def examine() -> dict[str, Any]:
         "libraries": {name: _version(name) for name in LIBRARIES},
         "optional": {name: _version(name) for name in OPTIONAL},
         "targets": targets,
-        "proofs": [proof.to_dict() for proof in proofs],
+        "proofs": [proof.to_dict() for proof in newest.values()],
         "models": models,
         "cache": user_cache_dir("nearsight"),
-        "network": "nothing leaves this machine: no endpoint is configured",
+        "network": _network(),
     }
+
+
+def _network() -> str:
+    if not os.environ.get(ENDPOINT):
+        return "nothing leaves this machine: no endpoint is configured"
+    return f"nothing leaves this machine unless a policy says cloud=True; {ENDPOINT} names where it would go"
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GROUP = "nearsight.commands"
+OURS = ("nearsight.cli.", "nearsight_apps.", "nearsight_demos.")
 INTERRUPTED = 130
 
 
@@ -112,7 +113,7 @@ def _dispatch(words: list[str]) -> int:
 
 def commands() -> dict[str, EntryPoint]:
     """Return the sub-commands that are installed, by name; ours win over a stranger's of the same name."""
-    found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.value.startswith("nearsight.cli."), entry.name))
+    found = sorted(entry_points(group=GROUP), key=lambda entry: (entry.value.startswith(OURS), entry.name))
     return {entry.name: entry for entry in found}
 
 
@@ -127,7 +128,7 @@ def _overview() -> str:
     lines = [f"  {name:{width}}  {_one_line(entry)}" for name, entry in sorted(known.items())]
     return "\n".join(
         [
-            f"Nearsight {__version__}: search your photographs by a sentence in English or Chinese, offline.",
+            f"Nearsight {__version__}: find, describe and watch by words in English or Chinese, offline.",
             "",
             "usage: nearsight COMMAND [ARGUMENTS] [--json] [--debug]",
             "",
@@ -151,6 +152,6 @@ def _unknown(name: str, known: list[str]) -> str:
 
     if name.startswith("-"):
         return f"no option {name} before the command; see: nearsight --help"
-    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    close = get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
     return f"no command {name!r}; {hint} See: nearsight --help" if close else f"no command {name!r}; {hint}"

@@ -128,11 +128,16 @@ def add(
         for some in outcomes:
             fresh.keep(some)
     tally.show(None)
-    seen = set(found)
-    missing = sum(
-        1 for _, path in store.paths() if path not in seen and below(path, roots) and not os.path.lexists(path)
+    return tally.report(_missing(store, [root for root in roots if root.is_dir()], set(found)))
+
+
+def _missing(store: Writer, folders: list[Path], seen: set[Path]) -> int:
+    """Count the gallery's pictures below these folders that are gone; single files cost no walk over the gallery."""
+    if not folders:
+        return 0
+    return sum(
+        1 for _, path in store.paths() if path not in seen and below(path, folders) and not os.path.lexists(path)
     )
-    return tally.report(missing)
 
 
 class _Fresh:
