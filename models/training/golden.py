@@ -62,13 +62,28 @@ def reference(path: Path) -> ort.InferenceSession:
 def write(work: Path, out: Path) -> None:
     """Write image.golden.npz and text.golden.npz from the graphs in FP32 (on the same 4-bit codes for texts)."""
     pixels = np.stack([data.squared(Image.open(PHOTOS / f"{name}.jpg").convert("RGB")) for name in PICTURES])
+    (image,) = reference(work / "image.fp32.onnx").run(["embedding"], {"pixels": pixels})
+    _write(work, out, pixels, image)
+    for name in ("image.fp16.onnx", "image.int8.onnx"):
+        (found,) = ort.InferenceSession(out / name, providers=["CPUExecutionProvider"]).run(
+            ["embedding"], {"pixels": pixels}
+        )
+        log.info("%s: cosine to FP32 on the golden photographs %s", name, np.round((found * image).sum(1), 4).tolist())
+
+
+def rewrite_texts(work: Path, out: Path) -> None:
+    """Write both sets anew for another text tower; the pictures' answers stay those of the set there is."""
+    there = Golden.load(out / "image.golden.npz")
+    _write(work, out, there.inputs["pixels"], there.outputs["embedding"])
+
+
+def _write(work: Path, out: Path, pixels: np.ndarray, image: np.ndarray) -> None:
     tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(out / "vocabulary.spm"))
     rows = [texts.encode(tokenizer, sentence, textgraph.POSITIONS) for sentence in SENTENCES]
     longest = max(map(len, rows))
     assert longest == textgraph.POSITIONS, f"the longest sentence has {longest} tokens"
     ids = np.array([row + [e5.PAD] * (longest - len(row)) for row in rows], np.int64)
     mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows], np.int64)
-    (image,) = reference(work / "image.fp32.onnx").run(["embedding"], {"pixels": pixels})
     (text,) = reference(work / "text.reference.onnx").run(["embedding"], {"ids": ids, "mask": mask})
     image_set = Golden(
         inputs={"pixels": pixels},
@@ -85,8 +100,3 @@ def write(work: Path, out: Path) -> None:
         floors={"w4": FLOORS["w4"]},
     )
     image_set.save(out / "image.golden.npz"), text_set.save(out / "text.golden.npz")
-    for name in ("image.fp16.onnx", "image.int8.onnx"):
-        (found,) = ort.InferenceSession(out / name, providers=["CPUExecutionProvider"]).run(
-            ["embedding"], {"pixels": pixels}
-        )
-        log.info("%s: cosine to FP32 on the golden photographs %s", name, np.round((found * image).sum(1), 4).tolist())

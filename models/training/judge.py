@@ -31,9 +31,16 @@ class Judge:
 
     def figures(self, picture: model.PictureTower, text: model.TextTower) -> dict[str, float]:
         """Recall@1/5/10 in both languages, top-1 on objects51 (named, new), nouns in Chinese; all in [0, 1]."""
-        picture.eval(), text.eval()
+        picture.eval()
         with torch.inference_mode():
             dev, objects = (self._pictures(picture, f.lower[:, 0]) for f in (self.pictures, self.objects))
+        picture.train()
+        return self.figures_of(dev, objects, text)
+
+    def figures_of(self, dev: torch.Tensor, objects: torch.Tensor, text: model.TextTower) -> dict[str, float]:
+        """The same, from the pictures' vectors."""
+        text.eval()
+        with torch.inference_mode():
             found: dict[str, float] = {}
             for language, captions in (("en", self.en), ("zh", self.zh)):
                 scores = self._texts(text, captions) @ dev.T
@@ -57,7 +64,7 @@ class Judge:
             ):
                 zh, en = self._texts(text, [z for z, _ in pairs]), self._texts(text, [e for _, e in pairs])
                 found[key] = ((zh @ en.T).argmax(1) == torch.arange(len(pairs))).float().mean().item()
-        picture.train(), text.train()
+        text.train()
         return {key: round(value, 4) for key, value in found.items()}
 
     def _pictures(self, picture: model.PictureTower, lower: np.ndarray) -> torch.Tensor:

@@ -25,9 +25,11 @@ class Polish:
     pairs: int = 448
     seen_share: float = 0.5  # of the pairs, those whose gloss names a class, something that can be photographed
     clip_names: int = 128
+    class_words: int = 192
     rate_text: float = 1.5e-4
     rate_heads: float = 6e-4
     weight_pairs: float = 1.0
+    weight_class_words: float = 0.5  # Chinese names of ImageNet's classes, each against all 1,000
     weight_keep: float = 4.0  # English texts stay where the pictures know them
     average: float = 0.98
 
@@ -54,11 +56,39 @@ def picture_vectors(trainer: train.Trainer) -> Tensor:
     return found.clone()
 
 
+def class_words(pairs: list[tuple[str, str]]) -> tuple[list[str], Tensor]:
+    """Chinese words whose gloss names an ImageNet class, and which classes (words, 1000) it names."""
+    rows: dict[str, set[int]] = {}
+    for index, row in enumerate(words.class_names()):
+        for name in row["names"]:
+            rows.setdefault(name.lower(), set()).add(index)
+    found: dict[str, set[int]] = {}
+    for zh, gloss in pairs:
+        if gloss in rows:
+            found.setdefault(zh, set()).update(rows[gloss])
+    truth = torch.zeros(len(found), 1000)
+    for place, classes in enumerate(found.values()):
+        truth[place, sorted(classes)] = 1
+    return list(found), truth
+
+
+def noun_scale_of(trainer: train.Trainer) -> Tensor:
+    """The temperature of nouns, kept from running away."""
+    return trainer.noun_scale.exp().clamp(max=60)
+
+
 def run(trainer: train.Trainer, recipe: Polish) -> None:
     """Tune the text tower from the averaged weights; the result is the trainer's new average."""
     trainer.swap(trainer.averaged)
     trainer.refresh_names()
-    pictures, seen, random = picture_vectors(trainer), visible(trainer), np.random.default_rng(trainer.recipe.seed + 1)
+    tune(trainer, recipe, picture_vectors(trainer), trainer.picture.names)
+
+
+def tune(trainer: train.Trainer, recipe: Polish, pictures: Tensor, names: Tensor) -> None:
+    """Tune the text tower against pictures' vectors (n, views, d) and the classes' names (1000, named), both fixed."""
+    seen, random = visible(trainer), np.random.default_rng(trainer.recipe.seed + 1)
+    class_zh, class_truth = class_words(trainer.batches.pairs)
+    log.info("polish: %d Chinese words name a class", len(class_zh))
     log.info("polish: %d pairs that can be seen of %d", len(seen), len(trainer.batches.pairs))
     text, b = trainer.text.train(), trainer.batches
     teacher = train.frozen_copy(text)
@@ -94,12 +124,16 @@ def run(trainer: train.Trainer, recipe: Polish) -> None:
         zh_nouns, glosses = (list(side) for side in zip(*(b.pairs[i] for i in chosen), strict=True))
         asked = [texts.photo_of(gloss) if random.uniform() < 0.4 else gloss for gloss in glosses]
         clip_rows = random.choice(len(b.clip_names), recipe.clip_names, replace=False)
-        _, learned, name = trainer.text_vectors([*en, *zh, *zh_nouns, *asked, *(b.clip_names[i] for i in clip_rows)])
-        t_en, t_zh, t_zh_noun, t_noun, t_clip = model.joined(learned, name).split(
-            [len(en), len(zh), len(zh_nouns), len(asked), recipe.clip_names]
+        class_rows = random.choice(len(class_zh), recipe.class_words, replace=False)
+        of_classes, of_clip = [class_zh[i] for i in class_rows], [b.clip_names[i] for i in clip_rows]
+        _, learned, name = trainer.text_vectors([*en, *zh, *zh_nouns, *asked, *of_clip, *of_classes])
+        t_en, t_zh, t_zh_noun, t_noun, t_clip, _ = model.joined(learned, name).split(
+            [len(en), len(zh), len(zh_nouns), len(asked), len(of_clip), len(of_classes)]
         )
+        named = name[-len(of_classes) :] @ names.T * noun_scale_of(trainer)
+        truth = class_truth[class_rows] / class_truth[class_rows].sum(1, keepdim=True)
         shown = pictures[rows, random.integers(pictures.shape[1], size=len(rows))]
-        scale, noun_scale = trainer.scale.detach().exp().clamp(max=60), trainer.noun_scale.exp().clamp(max=60)
+        scale, noun_scale = trainer.scale.detach().exp().clamp(max=60), noun_scale_of(trainer)
         same = torch.tensor([[a == c for c in glosses] for a in glosses]) | torch.tensor(
             [[a == c for c in zh_nouns] for a in zh_nouns]
         )
@@ -110,6 +144,7 @@ def run(trainer: train.Trainer, recipe: Polish) -> None:
             "en": train.contrast(shown @ t_en.T * scale, 0.05),
             "zh": train.contrast(shown @ t_zh.T * scale, 0.05),
             "nouns": recipe.weight_pairs * train.contrast(t_zh_noun @ t_noun.T * noun_scale, 0.0, same),
+            "classes": recipe.weight_class_words * nn.functional.cross_entropy(named, truth),
             "keep": recipe.weight_keep * (1 - (t_noun * kept).sum(-1)).mean(),
             "clip": trainer.recipe.weight_clip_names
             * nn.functional.kl_div(

@@ -184,6 +184,17 @@ def frozen_copy(text: model.TextTower) -> Callable[[Trainer, list[str]], Tensor]
     return vectors
 
 
+def tuned_vectors(text: model.TextTower, cached: texts.Texts, asked: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Centred, learned and named vectors; run in quarters by length, since padding costs."""
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i].split()) if asked[i].isascii() else len(asked[i]))
+    back = torch.empty(len(order), dtype=torch.long)
+    back[torch.tensor(order)] = torch.arange(len(order))
+    size = len(order) // 4 + 1
+    parts = [text.centred(*cached.batch([asked[i] for i in order[p : p + size]])) for p in range(0, len(order), size)]
+    centred = torch.cat(parts)[back]
+    return (centred, *text.heads(centred))
+
+
 class Trainer:
     """State of one run."""
 
@@ -265,20 +276,11 @@ class Trainer:
         return torch.from_numpy(self.frozen_vectors[rows]) - self.text.mean
 
     def text_vectors(self, asked: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Centred, learned and named vectors; run in quarters by length, since padding costs."""
+        """Centred, learned and named vectors."""
         if self.warming:
             centred = self.pooled_of(asked)
             return (centred, *self.text.heads(centred))
-        order = sorted(range(len(asked)), key=lambda i: len(asked[i].split()) if asked[i].isascii() else len(asked[i]))
-        back = torch.empty(len(order), dtype=torch.long)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        size = len(order) // 4 + 1
-        parts = [
-            self.text.centred(*self.cached.batch([asked[i] for i in order[p : p + size]]))
-            for p in range(0, len(order), size)
-        ]
-        centred = torch.cat(parts)[back]
-        return (centred, *self.text.heads(centred))
+        return tuned_vectors(self.text, self.cached, asked)
 
     def refresh_names(self) -> None:
         """Name the 1,000 classes with the tower as it is now: names count once, hypernyms less the broader they are."""
