@@ -8,7 +8,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check install --quiet --quiet
 # Folders that are packages, in mypy's and import-linter's sense.
-HOUSE  := sdk/nearsight npu_delegate/nearsight_npu models/nearsight_models demos/nearsight_demos
+HOUSE  := sdk/nearsight npu_delegate/nearsight_npu models/nearsight_models apps/nearsight_apps demos/nearsight_demos
 
 DATA   ?= ../shared/data
 WORK   ?= $(HOME)/.cache/nearsight/training
@@ -19,7 +19,7 @@ TORCH  ?= torch
 export PHOTOS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check bench eval train wheel clean
+.PHONY: help demo test browser soak check bench eval train wheel clean
 
 help: ## say what each target does
 	@echo "Nearsight. Targets:"
@@ -31,6 +31,9 @@ demo: $(VENV)/.base ## index photographs and search them in English and Chinese:
 
 test: $(VENV)/.dev ## the whole test suite, long trials at a seeded tenth; no torch, no network, at most 10 minutes
 	$(PY) -m pytest -q
+
+browser: $(VENV)/.browser ## nearsight demo in a real browser (needs chromium): every tab does its job on real pictures
+	$(PY) -m pytest -q -m browser tests/demos
 
 soak: $(VENV)/.dev ## the same suite with the long trials at their full counts; JSON goes to bench/results
 	NEARSIGHT_TRIALS=full NEARSIGHT_SOAK_JSON=bench/results $(PY) -m pytest -q --timeout=7200
@@ -45,11 +48,13 @@ check: $(VENV)/.dev ## ruff, mypy --strict, import-linter, and every example of 
 bench: $(VENV)/.dev ## speed and size: ingest, query, cold start; tables on screen, JSON under bench/results
 	$(PY) -m bench --data "$(DATA)" $(if $(PART),--part $(PART))
 
-eval: $(VENV)/.dev ## quality on DATA=../shared/data: retrieval, zero-shot, "nothing matches"; JSON under bench/results
-	$(PY) -m eval --data "$(DATA)" $(if $(PART),--part $(PART))
+eval: $(VENV)/.dev ## quality on DATA=../shared/data, all or PART=...; JSON under bench/results (FP32=WORK/image.fp32.onnx compares)
+	$(PY) -m eval --data "$(DATA)" $(if $(PART),--part $(PART)) $(if $(FP32),--fp32 "$(FP32)")
 
 train: $(VENV)/.train ## remake the embedded weights: DATA=../shared/data WORK=~/.cache/nearsight/training (goes on where it stopped)
 	cd models && ../$(PY) -m training --data "$(abspath $(DATA))" --work "$(abspath $(WORK))" --resume
+	cd models && ../$(PY) -m training.detector --data "$(abspath $(DATA))" --work "$(abspath $(WORK))/detect"
+	cd models && ../$(PY) -m training.caption --data "$(abspath $(DATA))" --work "$(abspath $(WORK))/caption" --resume
 
 wheel: $(VENV)/.dev ## build the wheel and the source archive into dist
 	$(PY) -m hatchling build -d dist
@@ -78,6 +83,11 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.pip
 	@echo "Installing Nearsight with [dev] into $(VENV) ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.base $@
+
+$(VENV)/.browser: pyproject.toml | $(VENV)/.dev
+	@echo "Installing gradio and playwright into $(VENV) ..."
+	@$(PIP) --editable '.[browser]'
+	@touch $@
 
 $(VENV)/.train: pyproject.toml | $(VENV)/.pip
 	@echo "Installing Nearsight with [train] into $(VENV): torch is large ..."

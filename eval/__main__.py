@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from eval import carried, curve, relevance, retrieval, sets, zeroshot
+from eval import agent, captions, carried, curve, detection, relevance, retrieval, sets, watching, zeroshot
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +30,7 @@ class Full(ns.Encoder):
 
     def __init__(self, graph: Path) -> None:
         super().__init__("nano")
+        self.graph = graph
         self._session = Delegate().load({"fp32": graph})
 
     def encode_pixels(self, pixels: np.ndarray) -> ns.Embeddings:
@@ -141,12 +142,120 @@ def part_carried(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, objec
     return found
 
 
+def part_detection(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    detector = ns.Detector("nano")
+    finders = {"int8 (shipped)": detection.by_name(detector)}
+    full = compared.get("fp32")
+    if isinstance(full, Full) and (graph := full.graph.with_name("detect.fp32.onnx")).is_file():
+        finders["fp32"] = detection.by_name(detection.FullDetector(graph))
+    if (peer := data.parent / detection.PEER).is_file():
+        finders["YOLOX-nano (peer)"] = detection.Yolox(peer)
+    found: dict[str, object] = {name: detection.measure(data, finders, name) for name in detection.SETS}
+    rows: list[list[object]] = [
+        [name, finder, f["ap50"], f["person"], f["car"], f["pictures"]]
+        for name in detection.SETS
+        for finder, f in found[name].items()
+    ]
+    show("AP50, mean over the classes that a set has", ["set", "detector", "AP50", "person", "car", "pictures"], rows)
+    found["recall_by_size"] = detection.recall_by_size(data, detector)
+    show(
+        "Found at the default threshold on dev, by a thing's longer side in parts of the picture's",
+        ["side", "things", "found"],
+        [[name, f["things"], f["found"]] for name, f in found["recall_by_size"].items()],
+    )
+    found["words"] = detection.words(detector)
+    show(
+        "Words outside the lexicon",
+        ["half", "near, judged rightly", "near, judged wrongly", "uncovered, judged", "compounds, judged"],
+        [
+            [name, f["near_judged_right"], f["near_judged_wrong"], f["uncovered_judged"], f["compounds_judged"]]
+            for name, f in found["words"].items()
+        ],
+    )
+    return found
+
+
+def part_watching(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del compared
+    found = watching.measure(data)
+    rows: list[list[object]] = [
+        [f"{clip}: {line}", way, f["true"], f["found"], f["invented"], figures["appeared"], figures["frames_per_s"]]
+        for clip, ways in found.items()
+        for way, figures in ways.items()
+        for line, f in figures["lines"].items()
+    ]
+    header = ["clip and line", "detector", "crossings", "found", "invented", "appeared", "frames/s"]
+    show("Crossings read off the clips by eye, found within 6 frames", header, rows)
+    return found
+
+
+def part_agent(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del data, compared
+    found = agent.measure()
+    show(
+        "Written commands planned exactly, tool and arguments",
+        ["list", "commands", "first run", "now", "en", "zh", "wrong though sure"],
+        [
+            [
+                name,
+                f["commands"],
+                f["right_on_first_run"],
+                f["right"],
+                f["right_en"],
+                f["right_zh"],
+                f["wrong_at_confidence_0.7"],
+            ]
+            for name, f in found["plans"].items()
+        ],
+    )
+    f = found["answers"]
+    show(
+        "Questions over eight photographs",
+        ["questions", "right", "median ms"],
+        [[f["questions"], f["right"], f["median_ms"]]],
+    )
+    return found
+
+
+def part_captions(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del compared
+    peers = captions.Remembered(data)
+    found: dict[str, object] = {**captions.measure(data, peers), "inventions": captions.inventions(data, peers)}
+    rows: list[list[object]] = [
+        [language, name, f["cider"], captions.interval(f), f["bleu4"], f["kinds"], f["words"]]
+        for language in captions.LANGUAGES
+        for name, f in found[language].items()
+        if isinstance(f, dict) and "cider" in f
+    ]
+    header = ["language", "who", "CIDEr-D", "95 %", "BLEU-4", "different", "length"]
+    show("Captions of Flickr8k dev (1,000 pictures, 5 references; Chinese by characters)", header, rows)
+    sure = [
+        [language, *found[language]["confidence"].values(), found[language]["median_ms"]]
+        for language in captions.LANGUAGES
+    ]
+    header = ["language", "rank correlation", "quarter 1", "2", "3", "4", "above .5", "of these better", "median ms"]
+    show("Does a surer caption agree more (CIDEr-D by quarter of confidence)", header, sure)
+    show(
+        "288 COCO photographs (detection/dev): of what English captions name, how much is boxed there",
+        ["who", "say people", "right", "other things", "right", "pictures with a right one"],
+        [
+            [name, f["with_people"], f["people_there"], f["things"], f["things_there"], f["pictures_rightly_named"]]
+            for name, f in found["inventions"].items()
+        ],
+    )
+    return found
+
+
 PARTS: dict[str, Callable[[Path, dict[str, ns.Encoder]], dict[str, object]]] = {
     "retrieval": part_retrieval,
     "zeroshot": part_zeroshot,
     "nouns": part_nouns,
     "relevance": part_relevance,
     "carried": part_carried,
+    "detection": part_detection,
+    "watching": part_watching,
+    "agent": part_agent,
+    "captions": part_captions,
 }
 
 

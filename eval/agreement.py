@@ -40,7 +40,7 @@ def cider(said: Sequence[Tokens], asked: Sequence[Sequence[Tokens]]) -> list[flo
         asked: what people wrote about each picture.
 
     Returns:
-        One figure a picture, 0 to 10; 1.0 is about as well as people agree with each other on COCO.
+        One figure a picture, 0 to 10.
 
     Source: Vedantam, Zitnick and Parikh 2015, CIDEr: consensus-based image description evaluation (the -D form).
     """

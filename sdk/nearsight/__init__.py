@@ -18,7 +18,21 @@ from typing import TYPE_CHECKING, Any
 from nearsight.__about__ import __version__
 
 if TYPE_CHECKING:
+    from nearsight.agent import Agent as Agent
+    from nearsight.agent import Answer as Answer
+    from nearsight.agent import Step as Step
+    from nearsight.camera import Camera as Camera
+    from nearsight.camera import Frame as Frame
+    from nearsight.caption import Caption as Caption
+    from nearsight.caption import Captioner as Captioner
+    from nearsight.cooperate import policy as policy
+    from nearsight.detect import Detections as Detections
+    from nearsight.detect import Detector as Detector
+    from nearsight.detect import to_supervision as to_supervision
+    from nearsight.detect.draw import draw as draw
     from nearsight.encoders import Encoder as Encoder
+    from nearsight.errors import AgentError as AgentError
+    from nearsight.errors import CameraError as CameraError
     from nearsight.errors import ChecksumError as ChecksumError
     from nearsight.errors import DelegateError as DelegateError
     from nearsight.errors import GalleryBusyError as GalleryBusyError
@@ -29,11 +43,14 @@ if TYPE_CHECKING:
     from nearsight.errors import MissingFilesError as MissingFilesError
     from nearsight.errors import ModelError as ModelError
     from nearsight.errors import NearsightError as NearsightError
+    from nearsight.errors import NearsightWarning as NearsightWarning
     from nearsight.errors import PictureUnreadableError as PictureUnreadableError
+    from nearsight.errors import RemoteError as RemoteError
     from nearsight.errors import SpaceMismatchError as SpaceMismatchError
     from nearsight.errors import UnknownModelError as UnknownModelError
     from nearsight.gallery import Gallery as Gallery
     from nearsight.pictures import read_image as read_image
+    from nearsight.sheet import Figure as Figure
     from nearsight.sheet import contact_sheet as contact_sheet
     from nearsight.values import AddReport as AddReport
     from nearsight.values import Embeddings as Embeddings
@@ -46,8 +63,16 @@ if TYPE_CHECKING:
     from nearsight_npu import Policy as Policy
 
 _HOMES = {
+    "nearsight.agent": ("Agent", "Answer", "Step"),
+    "nearsight.camera": ("Camera", "Frame"),
+    "nearsight.caption": ("Caption", "Captioner"),
+    "nearsight.cooperate": ("policy",),
+    "nearsight.detect": ("Detections", "Detector", "to_supervision"),
+    "nearsight.detect.draw": ("draw",),
     "nearsight.encoders": ("Encoder",),
     "nearsight.errors": (
+        "AgentError",
+        "CameraError",
         "ChecksumError",
         "DelegateError",
         "GalleryBusyError",
@@ -58,13 +83,15 @@ _HOMES = {
         "MissingFilesError",
         "ModelError",
         "NearsightError",
+        "NearsightWarning",
         "PictureUnreadableError",
+        "RemoteError",
         "SpaceMismatchError",
         "UnknownModelError",
     ),
     "nearsight.gallery": ("Gallery",),
     "nearsight.pictures": ("read_image",),
-    "nearsight.sheet": ("contact_sheet",),
+    "nearsight.sheet": ("Figure", "contact_sheet"),
     "nearsight.values": ("AddReport", "Embeddings", "Failure", "Hit", "Hits", "Progress"),
     "nearsight.wording": ("relevance_words",),
     "nearsight_npu": ("Decision", "Policy"),

@@ -3,16 +3,21 @@
 NearsightError                      exit code 1
 ├── InputError                      exit code 2: what was handed in cannot be used
 │   └── PictureUnreadableError      a file that is no picture, or not one of the formats read
+├── CameraError                     a video that is damaged or cut short, after the frames before that place
 ├── ModelError                      exit code 1, from nearsight_models
 │   ├── UnknownModelError           exit code 2
 │   ├── MissingFilesError
 │   └── ChecksumError
 ├── DelegateError                   from nearsight_npu: a graph that cannot be placed, proven or run
+├── RemoteError                     from nearsight_npu: no usable answer from another machine
+├── AgentError                      a tool that is none, or one whose own code failed
 └── GalleryError
     ├── GalleryNotFoundError        exit code 2
     ├── SpaceMismatchError          exit code 2
     ├── GalleryBusyError
     └── GalleryDamagedError
+
+NearsightWarning                    something was left out, and the rest goes on (a UserWarning)
 """
 
 from __future__ import annotations
@@ -30,6 +35,10 @@ class NearsightError(Exception):
     exit_code: ClassVar[int] = 1
 
 
+class NearsightWarning(UserWarning):
+    """Something was left out, and the rest goes on; its text is one line."""
+
+
 class InputError(NearsightError, ValueError):
     """What was handed in cannot be used; the message says what would be."""
 
@@ -38,6 +47,10 @@ class InputError(NearsightError, ValueError):
 
 class PictureUnreadableError(InputError):
     """A source that is not a picture, or not one in a format that is read."""
+
+
+class CameraError(NearsightError):
+    """A camera's source cannot be read on; the frames before that place were given."""
 
 
 class ModelError(NearsightError):
@@ -60,6 +73,14 @@ class ChecksumError(ModelError):
 
 class DelegateError(NearsightError):
     """The delegate could not place, prove or run a graph."""
+
+
+class RemoteError(NearsightError):
+    """Another machine gave no answer, or none that can be used."""
+
+
+class AgentError(NearsightError):
+    """A tool that an agent cannot use, or one whose own code failed."""
 
 
 class GalleryError(NearsightError):
@@ -92,7 +113,8 @@ def translated() -> Iterator[None]:
 
     Raises:
         ModelError: or its subclass of the same name, for errors of `nearsight_models`.
-        DelegateError: for errors of `nearsight_npu`.
+        RemoteError: for what `nearsight_npu.remote` raises.
+        DelegateError: for the other errors of `nearsight_npu`.
     """
     # Imported here, so that `import nearsight` stays light.
     import nearsight_models.errors as models_errors
@@ -104,6 +126,8 @@ def translated() -> Iterator[None]:
         raise _TWINS.get(type(error).__name__, ModelError)(str(error)) from error
     except (npu_errors.InputMismatchError, npu_errors.PolicyError) as error:
         raise InputError(str(error)) from error
+    except npu_errors.RemoteError as error:
+        raise RemoteError(str(error)) from error
     except npu_errors.DelegateError as error:
         raise DelegateError(str(error)) from error
 

@@ -1,0 +1,132 @@
+"""The decoder in torch: three layers that look at the picture tower's 49 cells and at the embedding's two halves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from training.caption import features, texts
+
+HALF = features.EMBEDDING // 2
+SEEN = features.CELLS + 2  # places that every caption may look at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Sizes of the decoder."""
+
+    width: int = 256
+    heads: int = 4
+    layers: int = 3
+    inner: int = 640
+    dropout: float = 0.2
+
+
+def _narrow(x: torch.Tensor) -> torch.dtype:
+    """BF16 where training runs in it: sums in FP32 would be cast to and fro at every layer."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+class Attention(nn.Module):
+    """Queries of the caption against keys and values of the caption or of the picture."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.query = nn.Linear(shape.width, shape.width)
+        self.keys = nn.Linear(shape.width, 2 * shape.width)
+        self.out = nn.Linear(shape.width, shape.width)
+
+    def split(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, t, width) to (n, heads, t, width / heads)."""
+        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+
+    def forward(self, x: torch.Tensor, source: torch.Tensor, *, causal: bool) -> torch.Tensor:
+        """Attend from x (n, t, width) to source (n, s, width); a causal one sees only what came before."""
+        keys, values = (self.split(part) for part in self.keys(source).chunk(2, dim=-1))
+        # Written out: on two cores torch's fused kernel takes several times as long on the way back.
+        likeness = self.split(self.query(x)) @ keys.transpose(2, 3) * keys.shape[-1] ** -0.5
+        if causal:
+            later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+            likeness = likeness.masked_fill(later, -torch.inf)
+        found = likeness.softmax(-1).to(values.dtype) @ values
+        return self.out(found.transpose(1, 2).flatten(2))
+
+
+class Layer(nn.Module):
+    """Look back, look at the picture, think; each adds to what is there."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(shape.width) for _ in range(3))
+        self.back, self.picture = Attention(shape), Attention(shape)
+        self.think = nn.Sequential(nn.Linear(shape.width, shape.inner), nn.GELU(), nn.Linear(shape.inner, shape.width))
+        self.drop = nn.Dropout(shape.dropout)
+
+    def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Run captions x (pictures * k, t, width) over what is seen (pictures, 51, width)."""
+        y = self.norms[0](x)
+        x = x + self.drop(self.back(y, y, causal=True))
+        y = self.norms[1](x)
+        # All k captions of a picture look at the same cells: they go through as one long caption.
+        looked = self.picture(y.reshape(seen.shape[0], -1, y.shape[-1]), seen, causal=False)
+        x = x + self.drop(looked.reshape(x.shape))
+        return x + self.drop(self.think(self.norms[2](x)))
+
+
+class Decoder(nn.Module):
+    """From a picture's grid and embedding to the next piece of its caption."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.cells = nn.Linear(features.WIDTH, shape.width)
+        self.halves = nn.ModuleList(nn.Linear(HALF, shape.width) for _ in range(2))
+        self.places = nn.Parameter(0.02 * torch.randn(SEEN, shape.width))
+        self.seen_norm = nn.LayerNorm(shape.width)
+        self.pieces = nn.Embedding(texts.PIECES, shape.width)
+        self.positions = nn.Parameter(0.02 * torch.randn(texts.LONGEST, shape.width))
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.norm = nn.LayerNorm(shape.width)
+        self.bias = nn.Parameter(torch.zeros(texts.PIECES))
+        self.drop = nn.Dropout(shape.dropout)
+        nn.init.normal_(self.pieces.weight, std=0.04)
+
+    def see(self, grid: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Grid (n, 49, 1280) and embedding (n, 512) to what captions look at, (n, 51, width)."""
+        # Two halves of about unit length in 256 dimensions: 16 brings them to the scale of the cells.
+        halves = embedding.view(-1, 2, HALF) * 16.0
+        two = [layer(halves[:, place]) for place, layer in enumerate(self.halves)]
+        seen = torch.cat([self.cells(grid), torch.stack(two, 1)], 1) + self.places
+        return self.drop(self.seen_norm(seen.to(_narrow(seen))))
+
+    def forward(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """States (pictures * k, t, width) after the captions' ids (pictures * k, t)."""
+        x = self.pieces(ids) * 16.0 + self.positions[: ids.shape[1]]
+        x = self.drop(x.to(_narrow(x)))
+        for layer in self.layers:
+            x = layer(x, seen)
+        return self.norm(x)
+
+    def scores(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits (..., pieces) of the next piece."""
+        return functional.linear(states, self.pieces.weight, self.bias)
+
+    @torch.inference_mode()
+    def greedy(self, seen: torch.Tensor, start: int, longest: int = texts.LONGEST) -> list[list[int]]:
+        """The likeliest piece after each piece, for every picture; for the curve, so without a cache."""
+        ids = torch.full((len(seen), 1), start)
+        ended = torch.zeros(len(seen), dtype=torch.bool)
+        for _ in range(longest - 1):
+            logits = self.scores(self(ids, seen)[:, -1]).float()
+            logits[:, [texts.PAD, texts.UNKNOWN, *range(texts.EN, texts.TRANSLATED + 1)]] = -torch.inf
+            logits.scatter_(1, ids[:, -1:], -torch.inf)  # no piece twice in a row
+            following = logits.argmax(1).masked_fill(ended, texts.PAD)
+            ids = torch.cat([ids, following[:, None]], 1)
+            ended |= following == texts.END
+            if ended.all():
+                break
+        return [[i for i in row[1:] if i not in (texts.PAD, texts.END)] for row in ids.tolist()]

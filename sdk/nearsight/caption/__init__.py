@@ -1,0 +1,7 @@
+"""Captioning: one sentence about a picture, in English or Chinese."""
+
+from __future__ import annotations
+
+from nearsight.caption.captioner import Caption, Captioner
+
+__all__ = ["Caption", "Captioner"]

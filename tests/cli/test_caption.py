@@ -1,0 +1,86 @@
+"""`nearsight caption`: a sentence in a pipe, a sentence and how it came about for a person, and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import nearsight as ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMAND = Path(sys.executable).parent / "nearsight"
+
+
+def test_a_pipe_gets_the_sentence_and_nothing_else(nearsight: Callable, photos: Path) -> None:
+    said = nearsight("caption", photos / "coffee.jpg")
+
+    assert said.code == 0
+    assert said.out == ns.Captioner().caption(photos / "coffee.jpg").text + "\n"
+    assert said.err == ""
+
+
+def test_the_language_and_the_length_can_be_chosen(nearsight: Callable, photos: Path) -> None:
+    said = nearsight("caption", photos / "photographer.jpg", "--language", "zh", "--max-words", "6")
+
+    assert said.code == 0
+    assert 1 <= sum("\u4e00" <= c <= "\u9fff" for c in said.out) <= 6
+
+
+def test_json_has_the_text_the_confidence_and_the_decision(nearsight: Callable, photos: Path) -> None:
+    said = nearsight("caption", photos / "rocket.jpg", "--json")
+
+    answer = json.loads(said.out)
+    assert {"text", "confidence", "decision"} <= set(answer)
+    assert 0 < answer["confidence"] < 1
+    assert answer["decision"]["sent"] == []
+
+
+def test_a_terminal_also_shows_how_it_came_about(photos: Path) -> None:
+    pty = pytest.importorskip("pty")
+    mine, theirs = pty.openpty()
+    command = [COMMAND, "caption", str(photos / "cat.jpg")]
+
+    with subprocess.Popen(command, stdout=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "200"}) as run:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(mine, 1 << 16):
+                shown += piece
+        except OSError:
+            pass  # a terminal whose other end is closed says so in this way on Linux
+    os.close(mine)
+
+    assert run.returncode == 0
+    assert "confidence 0." in shown.decode()
+    assert "nothing left the machine" in shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--language", "fr"), "speaks en, zh"),
+        (("--model", "nowhere"), "no model is called 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(nearsight: Callable, photos: Path, words, message) -> None:
+    said = nearsight("caption", photos / "cat.jpg", *words)
+
+    assert said.code == 2
+    assert said.out == ""
+    assert message in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_picture_that_is_not_there_is_named(nearsight: Callable, tmp_path: Path) -> None:
+    said = nearsight("caption", tmp_path / "gone.jpg")
+
+    assert said.code == 2
+    assert "gone.jpg" in said.err
