@@ -81,7 +81,7 @@ def captioned(pictures: Sequence[Path]) -> Sense:
     said = [(path, captioner.caption(path), captioner.caption(path, language="zh")) for path in pictures[:SHOWN]]
     figures = [
         ns.Figure(
-            heading="Said, by a small model that invents at times",
+            heading="Said, by a small model that mostly invents where pictures are unlike those it learned from",
             picture=ns.read_image(path, size_hint=(480, 480)),
             title=en.text,
             lines=(zh.text, f"confidence {en.confidence:.2f} / {zh.confidence:.2f}; {_ran(en.decision)}"),

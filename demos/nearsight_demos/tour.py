@@ -249,7 +249,11 @@ def _senses(
     found, seen = senses.detected(scenes)
     said = senses.captioned(seen or scenes)
     answers = [senses.asked(gallery, questions)]
-    parts = [("Detector", found), ("Captions (a small model; it invents at times)", said), ("Agent", answers[0])]
+    parts = [
+        ("Detector", found),
+        ("Captions (a first version: mostly wrong on pictures unlike Flickr8k)", said),
+        ("Agent", answers[0]),
+    ]
     if seen:
         clip, events = senses.watched(seen, HOME / "watch")
         with ns.Gallery.open(events) as kept:
