@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -220,7 +221,9 @@ def _tour(own: Path | None) -> int:
         notes=notes,
         figures=figures,
     )
-    screen.print(f"\nReport: {page}    Ask yourself: .venv/bin/nearsight search 'your words' --gallery {place}")
+    screen.print(
+        f"\nReport: {page}    Ask yourself: .venv/bin/nearsight search 'your words' --gallery {shlex.quote(str(place))}"
+    )
     return 0
 
 

@@ -36,6 +36,17 @@ EXTENSIONS = frozenset(
 EXCLUDED_FOLDERS = ("@eaDir", "node_modules", ".git")
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Give the absolute path, links not resolved; `~` is the home folder.
+
+    Raises:
+        InputError: for a blank path: the system takes it for the current folder, and it is a slip of the pen.
+    """
+    if not os.fspath(path).strip():
+        raise InputError("a path is blank; name a file or folder (. is the current one)")
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
 def walk(
     paths: Iterable[str | os.PathLike[str]],
     *,
@@ -65,7 +76,7 @@ def walk(
     entered: set[tuple[int, int]] = set()
     given: set[Path] = set()
     for path in paths:
-        root = Path(os.path.abspath(os.path.expanduser(path)))
+        root = absolute(path)
         try:
             status = os.stat(root)
         except (OSError, ValueError) as error:

@@ -67,6 +67,17 @@ def test_fresh_takes_out_the_pictures_of_its_own_run_alone(two_clips, gallery) -
     assert len(gallery) == len(again) + len(late)
 
 
+def test_fresh_does_not_delete_what_another_camera_recorded(config_file, gallery) -> None:
+    first, events = watched(read_config(config_file), gallery)[0], read_events(read_config(config_file).out)
+    other = changed(config_file, ('name = "gate-3"', 'name = "gate-7"'))
+
+    with pytest.raises(ns.InputError, match="holds events of gate-3, not of gate-7"):
+        watched(other, gallery, fresh=True)
+
+    assert first
+    assert read_events(other.out) == events
+
+
 def test_a_thing_of_each_clip_is_counted_though_both_have_the_same_number(two_clips, gallery) -> None:
     kinds, _ = counted_once(recorded(gallery, "red thing", {"camera": "gate-3", "after": None, "before": None}))
 

@@ -160,3 +160,12 @@ def test_a_limit_on_megapixels_can_be_set_and_lifted(process: Callable, tmp_path
     assert "--max-megapixels" in refused.err
     assert taken.out.startswith("1 added")
     assert process("index", folder, "-g", place, "--max-megapixels", "many").code == 2
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_path_is_not_taken_for_the_current_folder(nearsight: Callable, tmp_path: Path, blank: str) -> None:
+    said = nearsight("index", blank, "--gallery", str(tmp_path / "g.nsg"))
+
+    assert said.code == 2
+    assert said.err == "nearsight: a path is blank; name a file or folder (. is the current one)\n"
+    assert not (tmp_path / "g.nsg").exists()

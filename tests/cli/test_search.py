@@ -195,3 +195,11 @@ def test_a_file_name_that_is_no_text_leaves_as_the_bytes_it_came_in_as(album: Pa
 
     assert plain.stdout.strip() == odd
     assert os.fsencode(json.loads(as_json.stdout)["hits"][0]["path"]) == odd
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_query_is_a_mistake(nearsight: Callable, gallery: Path, blank: str) -> None:
+    said = nearsight("search", blank, "--gallery", str(gallery))
+
+    assert said.code == 2
+    assert "the query is blank" in said.err

@@ -254,7 +254,7 @@ def test_describe_speaks_the_language_of_the_question() -> None:
     answer = agent.run("a.jpg里有什么？")
 
     assert eyes.asked == [("a.jpg", "en"), ("a.jpg", "zh")]
-    assert answer.text == "a.jpg：a red car on a street（置信度0.40）"
+    assert answer.text == "a.jpg：a red car on a street（小模型的猜测，置信度0.40）"
 
 
 def test_detect_counts_by_label_and_says_what_cannot_be_judged() -> None:

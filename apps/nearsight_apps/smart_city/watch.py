@@ -131,6 +131,7 @@ class Watcher:
             self._sure = self._detector.default_min_score if config.min_score is None else config.min_score
             found = opened.enter_context(ns.Gallery.open(config.gallery)) if gallery is None else gallery
             if fresh:
+                _require_own(config, self._journal)
                 self._journal.clear(found)
             self._state = State(config, self._sure)
             self._state.load(self._journal.events)
@@ -237,6 +238,20 @@ class Watcher:
             Found(box_xyxy=tuple(map(float, box)), score=float(score), label=label)
             for box, score, label in zip(answer.boxes_xyxy, answer.scores, answer.labels, strict=True)
         ]
+
+
+def _require_own(config: Config, journal: Journal) -> None:
+    """Refuse to delete what another camera recorded.
+
+    Raises:
+        InputError: when there is such an event.
+    """
+    others = sorted({event.camera for event in journal.events} - {config.camera})
+    if others:
+        raise ns.InputError(
+            f"{config.out} holds events of {', '.join(others)}, not of {config.camera}; name another file in [events] "
+            "out, or delete that one yourself"
+        )
 
 
 def _require_distinct(config: Config, detector: Detects) -> None:

@@ -58,7 +58,7 @@ _TEMPLATES: dict[str, tuple[str, str]] = {
         '{count} of {total} pictures match "{query}"{scope}: an estimate of pictures, not things (limit {least:.2f}).',
         "{scope}{total}张照片中有{count}张符合“{query}”。这里数的是相关度不低于{least:.2f}的照片，不是物体的个数，属于估计。",
     ),
-    "sure": (" (confidence {:.2f})", "（置信度{:.2f}）"),
+    "sure": (" (a small model's guess, confidence {:.2f})", "（小模型的猜测，置信度{:.2f}）"),
     "file": ("{}: {}", "{}：{}"),
     "boxes": ("{label}: {count}", "{label}{count}个"),
     "no labels": ("nothing was looked for", "没有可以检测的目标"),

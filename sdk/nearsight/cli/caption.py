@@ -51,7 +51,7 @@ def _print(said: Caption) -> None:
 
     screen = console()
     screen.print(Text(said.text))
-    sure = "" if said.confidence is None else f"confidence {said.confidence:.2f}; "
+    sure = "" if said.confidence is None else f"a small model's guess, confidence {said.confidence:.2f}; "
     screen.print(Text(sure + decision_words(said.decision), "dim"))
 
 

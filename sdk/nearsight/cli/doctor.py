@@ -117,9 +117,12 @@ def _lines(findings: dict[str, Any]) -> Iterator[tuple[str, bool | None, str]]:
         yield "model", model["ok"], f"{model['name']}: {model['state']}"
     if not findings["models"]:
         yield "model", False, "no model is installed; reinstall the wheel"
-    for proof in findings["proofs"]:
+    ours = {graph for model in findings["models"] for graph in model.get("sha256", ())}
+    # Proofs of files that are not installed (any more) are in --json.
+    proofs = [proof for proof in findings["proofs"] if proof["model_hash"] in ours]
+    for proof in proofs:
         yield "proof", proof["passed"], _proof_words(proof)
-    if not findings["proofs"]:
+    if not proofs:
         yield (
             "proof",
             None,

@@ -7,7 +7,6 @@ import sys
 import time
 from argparse import ArgumentTypeError
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearsight.cli.place import add_gallery_argument, gallery_path
@@ -55,11 +54,12 @@ def run(args: argparse.Namespace) -> int:
         0; 1 if there was something to read and nothing could be; 130 if interrupted.
     """
     place = gallery_path(args)
+    from nearsight.folders import EXCLUDED_FOLDERS, absolute
+
     # Before the gallery is made: a slip of the pen should not leave an empty one behind.
-    for path in map(Path, args.paths):
-        if not os.path.exists(os.path.expanduser(path)):
+    for path in args.paths:
+        if not os.path.exists(absolute(path)):
             raise InputError(f"no such file or folder: {path}; check the spelling")
-    from nearsight.folders import EXCLUDED_FOLDERS
     from nearsight.gallery import Gallery
 
     with Gallery.open(place) as gallery, _progress_shown(quiet=args.quiet) as progress:

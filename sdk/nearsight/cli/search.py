@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     """Search and print the hits, or say in words that nothing matches."""
     place = gallery_path(args)
     text, pictures = _split_query(args.query)
+    if not text.strip() and not pictures:
+        raise InputError("the query is blank; write what to look for, or name a picture")
     query = None if text and pictures else text or pictures[0]
     from nearsight.gallery import Gallery
 

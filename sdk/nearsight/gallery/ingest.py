@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nearsight.errors import GalleryError, InputError
+from nearsight.folders import absolute
 from nearsight.gallery.pipeline import Outcome, processed
 from nearsight.gallery.writer import Writer, below, metadata_text
 from nearsight.pictures import walk
@@ -105,7 +106,7 @@ def add(
     if options.camera is not None and not isinstance(options.camera, str):
         raise InputError(f"camera={options.camera!r} is not a name; give text")
     tally = _Tally(total=0, progress=options.progress)
-    roots = [Path(os.path.abspath(os.path.expanduser(path))) for path in paths]
+    roots = [absolute(path) for path in paths]
     # A gallery's own folder is never looked into, whatever it is called.
     found = [
         path
