@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,12 @@ settings.load_profile("nearsight")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forbid the network, here and in every process that a test starts, and keep the user's cache out of it."""
+    """Forbid the network, here and in every process that a test starts; keep the user's cache out; let Ctrl-C work."""
     spec = importlib.util.spec_from_file_location("offline", OFFLINE / "sitecustomize.py")
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(OFFLINE), os.environ.get("PYTHONPATH"))))
+    # A suite that runs in the background is started with Ctrl-C ignored, and so would be all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cache = tempfile.TemporaryDirectory(prefix="nearsight-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(cache.cleanup)
     os.environ["XDG_CACHE_HOME"] = cache.name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -132,11 +131,12 @@ class Watching:
         """Ask it to end, which it does with a summary; end it where it does not listen."""
         if self._program.poll() is None:
             self._seen.stopped = True
-            self._program.send_signal(signal.SIGINT)
+            # Not SIGINT: a page that was started in the background hands on that it is ignored.
+            self._program.terminate()
             try:
                 self._program.wait(LISTENING_S)
             except subprocess.TimeoutExpired:
-                self._program.terminate()
+                self._program.kill()
 
 
 def program() -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from types import FrameType
 
     from nearsight_apps.smart_city.events import Event
     from nearsight_apps.smart_city.watch import Summary
@@ -44,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from nearsight_apps.smart_city.config import read_config
     from nearsight_apps.smart_city.watch import Watcher
 
+    # Whoever runs services ends them with SIGTERM; that is an end like Ctrl-C, with a summary.
+    signal.signal(signal.SIGTERM, _interrupted)
     with Watcher(read_config(args.config), resume=args.resume, fresh=args.fresh) as watcher:
         try:
             for event in watcher.events(args.max_frames):
@@ -55,6 +59,10 @@ def run(args: argparse.Namespace) -> int:
             raise
         _sum_up(watcher.summary(), as_json=args.json)
     return 0
+
+
+def _interrupted(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _say(text: str) -> None:
