@@ -76,6 +76,7 @@ def in_time(work: Callable[[], T], seconds: float) -> T:
         try:
             found.set_result(work())
         except BaseException as error:
+            # Whatever it is belongs to the one who waits; what ends a program ends this thread as well.
             found.set_exception(error)
             if not isinstance(error, Exception):
                 raise
@@ -158,6 +159,7 @@ def _opened(endpoint: Endpoint, family: int, address: Any, share_s: float, deadl
         # Closes `sock` itself where the handshake fails.
         return ssl.create_default_context().wrap_socket(sock, server_hostname=endpoint.host)
     except BaseException:
+        # Also on Ctrl-C: nobody else holds this socket yet.
         sock.close()
         raise
 

@@ -56,6 +56,32 @@ def _process() -> Callable[..., Said]:
     return process
 
 
+@pytest.fixture
+def on_a_terminal() -> Callable[..., tuple[int, str]]:
+    """Return a function that runs the installed command with one stream on a terminal, and gives code and what showed.
+
+    The function takes the command's words, then `stream` ("stdout" or "stderr") and `columns`.
+    """
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
+
+    def run(*words: object, stream: str = "stdout", columns: int = 200) -> tuple[int, str]:
+        mine, theirs = pty.openpty()
+        streams = {"stdout": subprocess.PIPE, stream: theirs}
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+        with subprocess.Popen([COMMAND, *map(str, words)], env=environment, **streams) as running:
+            os.close(theirs)
+            shown = b""
+            try:
+                while piece := os.read(mine, 1 << 16):
+                    shown += piece
+            except OSError:
+                pass  # a terminal whose other end is closed says so in this way on Linux
+        os.close(mine)
+        return running.returncode, shown.decode()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def album(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """Return a folder of the eight photographs, free to be changed by no test."""

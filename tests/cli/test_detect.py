@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,22 +142,9 @@ def test_a_mistake_is_one_line(
     assert said.err.count("\n") == 1
 
 
-def test_a_person_gets_a_table_that_says_when_only_the_class_was_seen(photos: Path) -> None:
-    pty = pytest.importorskip("pty")
-    mine, theirs = pty.openpty()
-    command = [COMMAND, "detect", photos / "photographer.jpg", "person", "woman"]
+def test_a_person_gets_a_table_that_says_when_only_the_class_was_seen(photos: Path, on_a_terminal: Callable) -> None:
+    code, shown = on_a_terminal("detect", photos / "photographer.jpg", "person", "woman", columns=120)
 
-    with subprocess.Popen(command, stdout=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}) as run:
-        os.close(theirs)
-        shown = b""
-        try:
-            while piece := os.read(mine, 1 << 16):
-                shown += piece
-        except OSError:
-            pass  # a terminal whose other end is closed says so in this way on Linux
-    os.close(mine)
-
-    text = shown.decode()
-    assert run.returncode == 0
-    assert "only a person was seen" in text
-    assert "nothing left the machine" in text
+    assert code == 0
+    assert "only a person was seen" in shown
+    assert "nothing left the machine" in shown

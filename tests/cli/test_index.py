@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -86,24 +85,12 @@ def test_folders_can_be_left_out(nearsight: Callable, folder: Path, tmp_path: Pa
     assert said.out.startswith("0 added")
 
 
-def test_progress_is_shown_to_a_person(folder: Path, tmp_path: Path) -> None:
-    pty = pytest.importorskip("pty")
-    mine, theirs = pty.openpty()
-    command = [COMMAND, "index", folder, "-g", tmp_path / "g.nsg"]
+def test_progress_is_shown_to_a_person(folder: Path, tmp_path: Path, on_a_terminal: Callable) -> None:
+    code, shown = on_a_terminal("index", folder, "-g", tmp_path / "g.nsg", stream="stderr")
 
-    with subprocess.Popen(command, stderr=theirs, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"}) as run:
-        os.close(theirs)
-        shown = b""
-        try:
-            while piece := os.read(mine, 1 << 16):
-                shown += piece
-        except OSError:
-            pass  # a terminal whose other end is closed says so in this way on Linux
-    os.close(mine)
-
-    assert run.returncode == 0
-    assert b"indexing" in shown
-    assert b"8/8" in shown
+    assert code == 0
+    assert "indexing" in shown
+    assert "8/8" in shown
 
 
 def many_pictures(folder: Path, count: int) -> Path:

@@ -50,6 +50,7 @@ class Journal:
             _lock(self._file, out)
             self.events, self._size = _read(out)
         except BaseException:
+            # Also on Ctrl-C: an object that was not made cannot be closed by its user.
             self._file.close()
             raise
 

@@ -131,6 +131,7 @@ def from_function(function: Callable[..., Any]) -> Tool:
         try:
             value = function(**arguments)
         except Exception as error:
+            # Somebody else's function: it may raise anything, and the answer names it.
             raise AgentError(f"the tool {name} failed: {type(error).__name__}: {error}; see its own code") from error
         return Outcome(result={"value": _plain(value)}, found=int(bool(value)))
 
