@@ -77,6 +77,11 @@ def trunk_nodes(w: Writer, layers: list[Layer], upto: str = "head") -> str:
     w.node("Transpose", ["pixels"], "pixels.nchw", perm=[0, 3, 1, 2])
     w.constant("pixels.scale", np.float32(1 / 128)), w.constant("pixels.zero", np.uint8(127))
     x = w.node("DequantizeLinear", ["pixels.nchw", "pixels.scale", "pixels.zero"], "pixels.float")
+    return layer_nodes(w, layers[: 1 + [layer.name for layer in layers].index(upto)], x)
+
+
+def layer_nodes(w: Writer, layers: list[Layer], x: str) -> str:
+    """Convolution after convolution, with what stands behind each."""
     w.constant("zero", np.float32(0)), w.constant("six", np.float32(6))
     for layer in layers:
         inputs = [x, w.constant(layer.name + ".w", layer.weight), w.constant(layer.name + ".b", layer.bias)]
@@ -96,9 +101,13 @@ def trunk_nodes(w: Writer, layers: list[Layer], upto: str = "head") -> str:
         if layer.residual_from is not None:
             y = w.node("Add", [y, layer.residual_from], layer.name)
         x = y
-        if layer.name == upto:
-            break
     return x
+
+
+def grid_nodes(w: Writer, x: str, output: str) -> str:
+    """From (n, 1280, 7, 7) to a grid (n, 49, 1280), row by row."""
+    w.constant("grid.shape", np.array([0, WIDTH, 49], np.int64))
+    return w.node("Transpose", [w.node("Reshape", [x, "grid.shape"], "grid.flat")], output, perm=[0, 2, 1])
 
 
 def _pixels() -> onnx.ValueInfoProto:
@@ -122,8 +131,7 @@ def write_picture_tower(path: Path, layers: list[Layer], head: PictureHead) -> N
     """The shipped graph: `embedding` (n, learned + named), unit length, and `grid` (n, 49, 1280)."""
     w = Writer()
     x = trunk_nodes(w, layers)
-    w.constant("cells", np.array([0, WIDTH, 49], np.int64))
-    w.node("Transpose", [w.node("Reshape", [x, "cells"], "grid.flat")], "grid", perm=[0, 2, 1])
+    grid_nodes(w, x, "grid")
     f = w.node("Flatten", [w.node("GlobalAveragePool", [x], "pool")], "features", axis=1)
     linear = [f, w.constant("learned.w", head.linear), w.constant("learned.b", head.linear_bias)]
     learned = w.unit(w.node("Gemm", linear, "learned.raw"), "learned")

@@ -37,6 +37,7 @@ class Encoder:
     Raises:
         UnknownModelError: If no model bears this name.
         MissingFilesError: If one of its files is not there.
+        InputError: If the model has no such precision.
     """
 
     def __init__(
@@ -48,13 +49,10 @@ class Encoder:
         policy: Policy | None = None,
         threads: int | None = None,
     ) -> None:
-        self._engine = Engine(
+        self._engine = Engine.shared(
             model, capability="search", target=target, precision=precision, policy=policy, threads=threads
         )
         self._manifest = self._engine.manifest
-        known = {precision for role in ("image", "text") for precision in self._manifest.files[role]}
-        if precision != AUTO and precision not in known:
-            raise InputError(f"model {model!r} has no precision {precision!r}; it has {', '.join(sorted(known))}")
         self._wished = precision
 
     @property

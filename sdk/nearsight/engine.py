@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import nearsight_models
-from nearsight.errors import translated
+from nearsight.errors import InputError, translated
 from nearsight_npu import Delegate, Policy
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Engine:
     Raises:
         UnknownModelError: If no manifest bears the name, or none of that name serves the capability.
         MissingFilesError: If one of the model's files is not there.
+        InputError: If no graph of the model comes in the precision.
     """
 
     def __init__(
@@ -85,9 +87,37 @@ class Engine:
         with translated():
             self.manifest: Manifest = nearsight_models.load(model, capability)
             self._delegate = Delegate(target=target, policy=policy, threads=threads)
+        known = sorted({one for role in self.manifest.golden for one in self.manifest.files[role]})
+        if precision not in {AUTO, *known}:
+            raise InputError(
+                f"model {model!r} has no precision {precision!r} to {capability} with; it has {', '.join(known)}"
+            )
         self._precision = precision
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
+
+    @classmethod
+    def shared(
+        cls,
+        model: str,
+        *,
+        capability: str,
+        target: str = AUTO,
+        precision: str = AUTO,
+        policy: Policy | None = None,
+        threads: int | None = None,
+    ) -> Engine:
+        """Give the engine that somebody in this process already holds for the same files and wishes, or a new one.
+
+        Search and captioning stand on one picture tower: it is loaded once.
+        """
+        made = cls(model, capability=capability, target=target, precision=precision, policy=policy, threads=threads)
+        files = tuple(
+            (role, one, str(file.path), file.sha256)
+            for role, variants in made.manifest.files.items()
+            for one, file in variants.items()
+        )
+        return _held.setdefault((files, target, precision, policy, threads), made)
 
     def session(self, role: str) -> Session:
         """Load the graph of this role, or return the loaded one.
@@ -126,6 +156,9 @@ class Engine:
         session = self.session(role)
         with translated():
             return session.run(arrays, outputs)
+
+
+_held: WeakValueDictionary[tuple[object, ...], Engine] = WeakValueDictionary()
 
 
 def verify_model(name: str, *, target: str = "cpu") -> list[Verified]:

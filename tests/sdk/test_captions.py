@@ -105,7 +105,7 @@ def test_a_file_that_is_no_picture_is_named(nano, tmp_path):
 
 
 def test_a_precision_that_is_not_there_is_refused():
-    with pytest.raises(ns.InputError, match="no precision 'fp64' for captions; it has int8"):
+    with pytest.raises(ns.InputError, match="no precision 'fp64' to caption with; it has int8"):
         ns.Captioner("nano", precision="fp64")
 
 

@@ -229,7 +229,7 @@ def test_a_threshold_that_is_no_score_is_refused(detector, score) -> None:
 def test_a_model_that_does_not_detect_is_refused() -> None:
     with pytest.raises(ns.UnknownModelError, match="no model is called 'micro'"):
         ns.Detector("micro")
-    with pytest.raises(ns.InputError, match="has no precision 'fp8' for detection; it has int8"):
+    with pytest.raises(ns.InputError, match="has no precision 'fp8' to detect with; it has int8"):
         ns.Detector(precision="fp8")
 
 

@@ -1,4 +1,4 @@
-"""Caches what the shipped picture tower says of every training view: its grid and its embedding."""
+"""Caches what a caption looks at, for every training view: two trunks that never saw these captions, and boxes."""
 
 from __future__ import annotations
 
@@ -9,50 +9,61 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
+from onnx import TensorProto, helper
+from PIL import Image
 
-from training import data
+import nearsight_models
+from nearsight.caption.findings import MOST, listed
+from nearsight.preprocess import fit_picture
+from training import data, lite0
+from training.caption import graphs
+from training.caption.model import CELLS, FINDING, SCENE, WIDTH
 
 log = logging.getLogger("training")
-CELLS, WIDTH, EMBEDDING = 49, 1280, 512
-BATCH = 32
+BATCH = 16
 LEAST_AREA = 0.6  # a smaller crop would often cut off what the caption is about
-TOWERS = ("int8", "fp16")
-# (file of the tower, cropped, mirrored): users run the INT8 file; both are seen, so that neither is a surprise.
+# (cropped, mirrored). No crops of the boxed pictures: their captions name what the boxes of the whole hold.
 VIEWS = {
-    "train": (
-        ("int8", False, False),
-        ("fp16", False, True),
-        ("int8", True, False),
-        ("fp16", True, True),
-        ("int8", False, True),
-        ("fp16", True, False),
-    ),
-    "dev": (("int8", False, False),),
-    # No crops: the captions of these name what the boxes of the whole picture hold.
-    "boxed": (("int8", False, False), ("fp16", False, True), ("fp16", False, False), ("int8", False, True)),
+    "train": ((False, False), (False, True), (True, False), (True, True)),
+    "dev": ((False, False),),
+    "boxed": ((False, False), (False, True)),
 }
+# Where the shipped graphs hold what later heads stand on.
+LOWER, LAST = "b11.2_DequantizeLinear_Output", "last_DequantizeLinear_Output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """Grids (n, views, 49, 1280) and embeddings (n, views, 512), both float16, and the pictures' file names."""
+    """What is seen in n pictures by view, and the pictures' file names.
 
-    grid: np.ndarray
-    embedding: np.ndarray
+    Attributes:
+        cells: (n, views, 49, 1280) float16, the untouched trunk's grid, over the shipped tower's lower half.
+        scene: (n, views, 25, 1280) float16, the detector's last map, two by two cells together.
+        findings: (n, views, MOST, 6) float32, as `nearsight.caption.findings` lists them.
+        names: File names.
+    """
+
+    cells: np.ndarray
+    scene: np.ndarray
+    findings: np.ndarray
     names: list[str]
 
 
 def load(folder: Path, work: Path, part: str) -> Features:
     """Read the cache of a part (Flickr8k's `train` or `dev`, or `boxed`), making it first if it is not there."""
-    target = work / f"features-{part}"
+    target = work / f"seen-{part}"
     if not (target / "keys.json").exists():
-        _make(folder, part, target)
+        _make(folder, work, part, target)
     keys = json.loads((target / "keys.json").read_text(encoding="utf8"))
     shape = (len(keys), len(VIEWS[part]))
-    grid = np.memmap(target / "grid.f16", np.float16, "r", shape=(*shape, CELLS, WIDTH))
-    embedding = np.fromfile(target / "embedding.f16", np.float16).reshape(*shape, EMBEDDING)
-    return Features(grid=grid, embedding=embedding, names=keys)
+    return Features(
+        cells=np.memmap(target / "cells.f16", np.float16, "r", shape=(*shape, CELLS, WIDTH)),
+        scene=np.memmap(target / "scene.f16", np.float16, "r", shape=(*shape, SCENE, WIDTH)),
+        findings=np.fromfile(target / "findings.f32", np.float32).reshape(*shape, MOST, FINDING),
+        names=keys,
+    )
 
 
 def tar_of(folder: Path, part: str) -> Path:
@@ -60,60 +71,93 @@ def tar_of(folder: Path, part: str) -> Path:
     return folder / "detection" / "train.tar" if part == "boxed" else folder / f"flickr8k_{part}.tar"
 
 
-def _seen(folder: Path, part: str) -> Iterator[list[np.ndarray]]:
-    """Walk the pictures as uint8 (224, 224, 3), one for each view."""
+class Eyes:
+    """The graphs that every caption looks through, as a user's machine runs them, and the untouched trunk's top."""
+
+    def __init__(self, work: Path, threads: int = 2) -> None:
+        search, detect = nearsight_models.load("nano", "search"), nearsight_models.load("nano", "detect")
+        self.page = detect
+        self.size, self.detector_size = search.preprocessing.size_wh, detect.preprocessing.size_wh
+        top = work / "top.onnx"
+        graphs.write_top(top, lite0.load_trunk())
+        self.tower = _opened(_with_output(search.files["image"]["int8"].path, LOWER, work), threads)
+        self.detector = _opened(_with_output(detect.files["detect"]["int8"].path, LAST, work), threads)
+        self.top = _opened(top, threads)
+
+    def see(self, pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cells (n, 49, 1280), scene (n, 25, 1280) and findings (n, MOST, 6) of n pictures."""
+        (lower,) = self.tower.run([LOWER], {"pixels": np.stack([fit_picture(p, self.size) for p in pictures])})
+        (cells,) = self.top.run(None, {"lower": lower})
+        pixels = np.stack([fit_picture(p, self.detector_size) for p in pictures])
+        boxes, scores, last = self.detector.run(["boxes", "scores", LAST], {"pixels": pixels})
+        findings = [listed(b, s, self.page.settings["max_overlap"]) for b, s in zip(boxes, scores, strict=True)]
+        return cells, pooled(last), np.stack(findings)
+
+
+def pooled(last: np.ndarray) -> np.ndarray:
+    """From the last map (n, 1280, 10, 10) to the means of two by two cells, (n, 25, 1280)."""
+    means = last.reshape(len(last), WIDTH, 5, 2, 5, 2).mean((3, 5))
+    return means.reshape(len(last), WIDTH, SCENE).transpose(0, 2, 1)
+
+
+def _opened(path: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _with_output(source: Path, name: str, work: Path) -> Path:
+    """A copy of a graph that also gives out one of its inner arrays, if it does not already."""
+    graph_model = onnx.load(source)
+    if name in {output.name for output in graph_model.graph.output}:
+        return source
+    graph_model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    target = work / f"{source.stem}.more.onnx"
+    onnx.save(graph_model, target)
+    return target
+
+
+def _seen(folder: Path, part: str) -> Iterator[list[Image.Image]]:
+    """Walk the pictures, one for each view."""
     random = np.random.default_rng(0)
     for _, picture in data.pictures(tar_of(folder, part)):
         found = []
-        for _, cropped, mirrored in VIEWS[part]:
-            view = data.squared(picture, _crop(picture.size, random) if cropped else None)
-            found.append(np.ascontiguousarray(view[:, ::-1]) if mirrored else view)
+        for cropped, mirrored in VIEWS[part]:
+            view = picture.crop(_crop(picture.size, random)) if cropped else picture
+            found.append(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
         yield found
 
 
-def _crop(size_wh: tuple[int, int], random: np.random.Generator) -> tuple[float, float, float, float]:
+def _crop(size_wh: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
     """Draw a box of most of the picture, of nearly its own shape."""
     area, ratio = random.uniform(LEAST_AREA, 1.0), np.exp(random.uniform(-0.15, 0.15))
     width, height = size_wh
     w, h = min(1.0, np.sqrt(area * ratio)) * width, min(1.0, np.sqrt(area / ratio)) * height
     x, y = random.uniform(0, width - w), random.uniform(0, height - h)
-    return x, y, x + w, y + h
+    return round(x), round(y), round(x + w), round(y + h)
 
 
-def sessions() -> dict[str, ort.InferenceSession]:
-    """Open the picture tower's shipped files, by precision."""
-    at = Path(__file__).parents[2] / "nearsight_models" / "embedded" / "nano"
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return {
-        name: ort.InferenceSession(at / f"image.{name}.onnx", options, providers=["CPUExecutionProvider"])
-        for name in TOWERS
-    }
-
-
-def _make(folder: Path, part: str, target: Path) -> None:
+def _make(folder: Path, work: Path, part: str, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     names = [name for name, _ in data.pictures(tar_of(folder, part))]
     order = names if part == "boxed" else data.read_captions(folder / f"flickr8k_{part}_captions.jsonl").images
-    towers, views = sessions(), VIEWS[part]
     place = {name: row for row, name in enumerate(order)}
     if sorted(place) != sorted(names):
         raise SystemExit(f"flickr8k_{part}: the tar and its captions name different pictures; fetch both again")
-    shape = (len(names), len(views))
-    grid = np.memmap(target / "grid.f16", np.float16, "w+", shape=(*shape, CELLS, WIDTH))
-    embedding = np.memmap(target / "embedding.f16", np.float16, "w+", shape=(*shape, EMBEDDING))
-    waiting: list[list[np.ndarray]] = []
+    eyes, shape = Eyes(work), (len(names), len(VIEWS[part]))
+    cells = np.memmap(target / "cells.f16", np.float16, "w+", shape=(*shape, CELLS, WIDTH))
+    scene = np.memmap(target / "scene.f16", np.float16, "w+", shape=(*shape, SCENE, WIDTH))
+    findings = np.memmap(target / "findings.f32", np.float32, "w+", shape=(*shape, MOST, FINDING))
+    waiting: list[list[Image.Image]] = []
     rows: list[int] = []
-    for done, seen in enumerate(_seen(folder, part), 1):
-        waiting.append(seen), rows.append(place[names[done - 1]])
+    for done, views in enumerate(_seen(folder, part), 1):
+        waiting.append(views), rows.append(place[names[done - 1]])
         if len(rows) == BATCH or done == len(names):
-            for view, (tower, _, _) in enumerate(views):
-                pixels = np.stack([row[view] for row in waiting])
-                cells, vectors = towers[tower].run(["grid", "embedding"], {"pixels": pixels})
-                grid[rows, view], embedding[rows, view] = cells, vectors
+            for view in range(shape[1]):
+                cells[rows, view], scene[rows, view], findings[rows, view] = eyes.see([row[view] for row in waiting])
             waiting.clear(), rows.clear()
             if done % 640 == 0:
                 log.info("%s: features of %d pictures", part, done)
-    grid.flush(), embedding.flush()
+    cells.flush(), scene.flush(), findings.flush()
     (target / "keys.json").write_text(json.dumps(order), encoding="utf8")

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
-from training.caption import features, model, texts
-from training.graphs import Writer
+from training import lite0
+from training.caption import model, texts
+from training.graphs import Writer, grid_nodes, layer_nodes
 
 SCALE = 16.0  # of token embeddings and of the embedding's halves, as in model.py
 EPSILON = 1e-5  # torch's default
@@ -120,8 +121,18 @@ def write_see(path: Path, decoder: model.Decoder) -> None:
     x = w.norm(w.node("Add", [joined, places], "placed"), "seen.norm", decoder.seen_norm)
     rows = [part for index, layer in enumerate(_layers(decoder)) for part in w.halves(x, f"l{index}.p", layer.picture)]
     w.stack(rows, "seen")
-    inputs = [_floats("grid", "n", features.CELLS, features.WIDTH), _floats("embedding", "n", features.EMBEDDING)]
+    inputs = [_floats("grid", "n", model.CELLS, model.WIDTH), _floats("embedding", "n", features.EMBEDDING)]
     w.save(path, "nano.caption.see", inputs, [_kept(w, "seen", model.SEEN)])
+
+
+def write_top(path: Path, trunk: lite0.Trunk) -> None:
+    """The untouched trunk's upper half: `lower` (n, 112, 14, 14), the grid it shares with search, to `cells`."""
+    layers = lite0.layers_of(trunk)
+    first = 1 + [layer.name for layer in layers].index(f"b{lite0.LOWER_BLOCKS - 1}.2")
+    w = Writer()
+    grid_nodes(w, layer_nodes(w, layers[first:], "lower"), "cells")
+    given, wanted = _floats("lower", "n", 112, 14, 14), _floats("cells", "n", model.CELLS, model.WIDTH)
+    w.save(path, "nano.caption.top", [given], [wanted])
 
 
 def write_step(path: Path, decoder: model.Decoder) -> None:

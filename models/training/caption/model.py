@@ -1,4 +1,4 @@
-"""The decoder in torch: three layers that look at the picture tower's 49 cells and at the embedding's two halves."""
+"""The decoder in torch: three layers that look at two trunks' grids and at what the detector found."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from training.caption import features, texts
+from nearsight.caption.findings import MOST
+from training.caption import texts
 
-HALF = features.EMBEDDING // 2
-SEEN = features.CELLS + 2  # places that every caption may look at
+CELLS, SCENE, WIDTH = 49, 25, 1280
+CLASSES = 80
+FINDING = 6  # class, left, top, right, bottom, score
+SEEN = CELLS + SCENE + MOST  # places that every caption may look at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class Layer(nn.Module):
         self.drop = nn.Dropout(shape.dropout)
 
     def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Run captions x (pictures * k, t, width) over what is seen (pictures, 51, width)."""
+        """Run captions x (pictures * k, t, width) over what is seen (pictures, SEEN, width)."""
         y = self.norms[0](x)
         x = x + self.drop(self.back(y, y, causal=True))
         y = self.norms[1](x)
@@ -78,13 +81,14 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From a picture's grid and embedding to the next piece of its caption."""
+    """From two grids and what was found to the next piece of a caption."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.cells = nn.Linear(features.WIDTH, shape.width)
-        self.halves = nn.ModuleList(nn.Linear(HALF, shape.width) for _ in range(2))
+        self.cells, self.scene = nn.Linear(WIDTH, shape.width), nn.Linear(WIDTH, shape.width)
+        self.kinds = nn.Embedding(CLASSES + 1, shape.width)  # the last one: nothing more was found
+        self.box = nn.Linear(FINDING - 1, shape.width)
         self.places = nn.Parameter(0.02 * torch.randn(SEEN, shape.width))
         self.seen_norm = nn.LayerNorm(shape.width)
         self.pieces = nn.Embedding(texts.PIECES, shape.width)
@@ -93,14 +97,13 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(shape.width)
         self.bias = nn.Parameter(torch.zeros(texts.PIECES))
         self.drop = nn.Dropout(shape.dropout)
-        nn.init.normal_(self.pieces.weight, std=0.04)
+        for table in (self.pieces, self.kinds):
+            nn.init.normal_(table.weight, std=0.04)
 
-    def see(self, grid: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """Grid (n, 49, 1280) and embedding (n, 512) to what captions look at, (n, 51, width)."""
-        # Two halves of about unit length in 256 dimensions: 16 brings them to the scale of the cells.
-        halves = embedding.view(-1, 2, HALF) * 16.0
-        two = [layer(halves[:, place]) for place, layer in enumerate(self.halves)]
-        seen = torch.cat([self.cells(grid), torch.stack(two, 1)], 1) + self.places
+    def see(self, cells: torch.Tensor, scene: torch.Tensor, findings: torch.Tensor) -> torch.Tensor:
+        """Cells (n, 49, 1280), scene (n, 25, 1280) and findings (n, MOST, 6): what captions look at, (n, SEEN, width)."""
+        found = self.kinds(findings[..., 0].long()) * 16.0 + self.box(findings[..., 1:])
+        seen = torch.cat([self.cells(cells), self.scene(scene), found], 1) + self.places
         return self.drop(self.seen_norm(seen.to(_narrow(seen))))
 
     def forward(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:

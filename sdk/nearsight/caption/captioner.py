@@ -82,15 +82,12 @@ class Captioner:
         policy: Policy | None = None,
         threads: int | None = None,
     ) -> None:
-        common: dict[str, Any] = {"target": target, "precision": precision, "policy": policy, "threads": threads}
+        common: dict[str, Any] = {"target": target, "policy": policy, "threads": threads}
         self._policy = policy
-        self._engine = Engine(model, capability="caption", **common)
+        self._engine = Engine.shared(model, capability="caption", precision=precision, **common)
         self._manifest = self._engine.manifest
         self._settings = self._manifest.settings
-        known = self._manifest.files[STEP]
-        if precision != AUTO and precision not in known:
-            raise InputError(f"model {model!r} has no precision {precision!r} for captions; it has {', '.join(known)}")
-        self._trunk = Engine(self._settings["trunk"], capability="search", **common)
+        self._trunk = Engine.shared(self._settings["trunk"], capability="search", **common)
         trained_on, there = self._settings["space"], self._trunk.manifest.space
         if there != trained_on:
             raise ModelError(

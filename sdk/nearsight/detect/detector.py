@@ -81,13 +81,10 @@ class Detector:
         policy: Policy | None = None,
         threads: int | None = None,
     ) -> None:
-        self._engine = Engine(
+        self._engine = Engine.shared(
             model, capability="detect", target=target, precision=precision, policy=policy, threads=threads
         )
         manifest = self._engine.manifest
-        known = manifest.files[ROLE]
-        if precision != AUTO and precision not in known:
-            raise InputError(f"model {model!r} has no precision {precision!r} for detection; it has {', '.join(known)}")
         self.classes: tuple[str, ...] = tuple(manifest.settings["classes"])
         self.near = Nearness(manifest, target=target, threads=threads)
         self._asked: dict[str, Asked] = {}

@@ -1,0 +1,104 @@
+"""One picture that several models look at: it is read once, and each graph that looks at the whole runs once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from nearsight.pictures import read_with_facts
+from nearsight.preprocess import fit_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nearsight.engine import Engine
+    from nearsight.pictures import PictureSource
+    from nearsight_npu import Decision
+
+    Outputs = Mapping[str, np.ndarray[Any, Any]]
+
+
+class Sight:
+    """A picture, and what was seen in it so far.
+
+    Not for several threads at once; what it gives out is not to be written to.
+
+    Args:
+        source: Anything that `read_image` takes: path, bytes, PIL picture, array. It is read when somebody first looks.
+    """
+
+    def __init__(self, source: PictureSource) -> None:
+        self.source = source
+        self._picture: Image.Image | None = None
+        self._whole = False
+        self._size_wh = (0, 0)
+        self._seen: dict[tuple[int, str], tuple[Engine, Outputs, Decision]] = {}
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the upright picture in full, in pixels.
+
+        Raises:
+            PictureUnreadableError: If the picture cannot be read.
+        """
+        self.picture((1, 1))
+        return self._size_wh
+
+    def picture(self, size_hint: tuple[int, int] | None = None) -> Image.Image:
+        """Read the picture, or give it as it was read before.
+
+        Args:
+            size_hint: Width and height below which it will not be used: a large JPEG is then decoded faster, and
+                again if somebody later needs more of it. None decodes all of it.
+
+        Raises:
+            PictureUnreadableError: If the picture cannot be read.
+            InputError: If the source cannot hold a picture.
+        """
+        held = self._picture
+        if held is not None and (self._whole or (size_hint is not None and _covers(held.size, size_hint))):
+            return held
+        rereadable = isinstance(self.source, (str, os.PathLike, bytes))
+        hint = size_hint if rereadable else None
+        read, facts = read_with_facts(self.source, size_hint=hint)
+        self._size_wh = facts.size_wh or read.size
+        self._whole = read.size == self._size_wh
+        self._picture = read
+        return read
+
+    def pixels(self, engine: Engine) -> NDArray[np.uint8]:
+        """Fit the whole picture to an engine's input: uint8 (1, h, w, 3)."""
+        shape = engine.manifest.preprocessing
+        return fit_picture(self.picture(shape.size_wh), shape.size_wh, mode=shape.mode)[None]
+
+    def seen(self, engine: Engine, role: str) -> tuple[Outputs, Decision]:
+        """Let one of an engine's graphs look at the whole picture, once; the second time its answer is remembered.
+
+        Returns:
+            All outputs of the graph, for a batch of one, and the delegate's account of the one run.
+
+        Raises:
+            PictureUnreadableError: If the picture cannot be read.
+            DelegateError: If the graph cannot be placed, proven or run.
+        """
+        key = (id(engine), role)
+        if key not in self._seen:
+            outputs, decision = engine.run(role, {"pixels": self.pixels(engine)})
+            # The engine is kept, so that no other one can get its number.
+            self._seen[key] = (engine, outputs, decision)
+        _, outputs, decision = self._seen[key]
+        return outputs, decision
+
+
+def sight_of(image: PictureSource | Sight) -> Sight:
+    """Look at a picture, or go on looking at it."""
+    return image if isinstance(image, Sight) else Sight(image)
+
+
+def _covers(size: tuple[int, int], hint: tuple[int, int]) -> bool:
+    return size[0] >= hint[0] and size[1] >= hint[1]
