@@ -7,14 +7,32 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from eval import agent, captions, carried, curve, detection, relevance, retrieval, sets, watching, zeroshot
-from rich.console import Console
-from rich.table import Table
+from eval import (
+    agent,
+    captions,
+    carried,
+    curve,
+    detection,
+    full,
+    grounding,
+    matching,
+    peers,
+    pointing,
+    relevance,
+    retrieval,
+    reuse,
+    routes,
+    sets,
+    tables,
+    watching,
+    words,
+    zeroshot,
+)
+from eval.tables import show
 
 import nearsight as ns
-from nearsight_npu import Delegate
 
 RESULTS = Path(__file__).parent.parent / "bench" / "results"
 # Quoted, not run here: the recipe E3 with the class block, Flickr8k dev and objects51 (the table of nano_recipe.md).
@@ -25,19 +43,6 @@ RECIPE = {
 }
 
 
-class Full(ns.Encoder):
-    """nano with its picture tower in FP32, from the file that training leaves beside its checkpoints."""
-
-    def __init__(self, graph: Path) -> None:
-        super().__init__("nano")
-        self.graph = graph
-        self._session = Delegate().load({"fp32": graph})
-
-    def encode_pixels(self, pixels: np.ndarray) -> ns.Embeddings:
-        outputs, decision = self._session.run({"pixels": pixels}, ("embedding",))
-        return ns.Embeddings(vectors=outputs["embedding"], space=self.space, decision=decision)
-
-
 def encoders(fp32: Path | None) -> dict[str, ns.Encoder]:
     """What is compared: as shipped (INT8 pictures, 4-bit texts), FP16 files, and FP32 if its file is at hand."""
     found: dict[str, ns.Encoder] = {
@@ -45,18 +50,8 @@ def encoders(fp32: Path | None) -> dict[str, ns.Encoder]:
         "fp16": ns.Encoder("nano", precision="fp16"),
     }
     if fp32 is not None:
-        found["fp32"] = Full(fp32)
+        found["fp32"] = full.FullEncoder(fp32)
     return found
-
-
-def show(title: str, header: list[str], rows: list[list[object]]) -> None:
-    """Print one table, plain in a pipe."""
-    table = Table(title=title, title_justify="left")
-    for name in header:
-        table.add_column(name, justify="left" if name == header[0] else "right")
-    for row in rows:
-        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
-    Console(width=110).print(table)
 
 
 def part_retrieval(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
@@ -107,6 +102,7 @@ def part_relevance(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, obj
     name, encoder = next(iter(compared.items()))
     found = {
         "captions_against_names": relevance.captions_against_names(data, encoder),
+        "captions_against_sentences": relevance.captions_against_sentences(data, encoder),
         "one_left_out": relevance.one_left_out(data, encoder),
     }
     curve.draw(RESULTS.parent.parent / "docs" / "images" / "relevance.svg", found)
@@ -131,7 +127,7 @@ def part_relevance(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, obj
 
 def part_carried(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
     del data
-    found = {name: carried.measure(encoder) for name, encoder in compared.items()}
+    found: dict[str, Any] = {name: carried.measure(encoder) for name, encoder in compared.items()}
     rows: list[list[object]] = []
     for language in ("en", "zh"):
         for name, figures in found.items():
@@ -139,39 +135,56 @@ def part_carried(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, objec
             rows.append([f"{language} text to image", name, f["r1"], f["r5"], f["median_rank"]])
     rows.append(["any", "chance", 1 / 21, 5 / 21, 11.0])
     show("21 photographs that packages carry, 2 captions each", ["queries", "encoder", "R@1", "R@5", "median"], rows)
+    detector, captioner = ns.Detector("nano"), ns.Captioner("nano")
+    found |= {
+        "detected": detection.at_default(carried.boxed(list(detector.classes)), detector),
+        "captioned": carried.captioned(captioner),
+    }
+    tables.default(found["detected"], "photographs that packages carry")
+    tables.carried(found["captioned"])
     return found
 
 
-def part_detection(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+def part_detection(data: Path, compared: dict[str, ns.Encoder], most: int | None = None) -> dict[str, object]:
     detector = ns.Detector("nano")
     finders = {"int8 (shipped)": detection.by_name(detector)}
-    full = compared.get("fp32")
-    if isinstance(full, Full) and (graph := full.graph.with_name("detect.fp32.onnx")).is_file():
-        finders["fp32"] = detection.by_name(detection.FullDetector(graph))
-    if (peer := data.parent / detection.PEER).is_file():
-        finders["YOLOX-nano (peer)"] = detection.Yolox(peer)
-    found: dict[str, object] = {name: detection.measure(data, finders, name) for name in detection.SETS}
-    rows: list[list[object]] = [
-        [name, finder, f["ap50"], f["person"], f["car"], f["pictures"]]
-        for name in detection.SETS
-        for finder, f in found[name].items()
-    ]
-    show("AP50, mean over the classes that a set has", ["set", "detector", "AP50", "person", "car", "pictures"], rows)
-    found["recall_by_size"] = detection.recall_by_size(data, detector)
-    show(
-        "Found at the default threshold on dev, by a thing's longer side in parts of the picture's",
-        ["side", "things", "found"],
-        [[name, f["things"], f["found"]] for name, f in found["recall_by_size"].items()],
-    )
-    found["words"] = detection.words(detector)
-    show(
-        "Words outside the lexicon",
-        ["half", "near, judged rightly", "near, judged wrongly", "uncovered, judged", "compounds, judged"],
-        [
-            [name, f["near_judged_right"], f["near_judged_wrong"], f["uncovered_judged"], f["compounds_judged"]]
-            for name, f in found["words"].items()
-        ],
-    )
+    if (graph := beside(compared, "detect/detect.fp32.onnx")) is not None:
+        finders["fp32"] = detection.by_name(full.detector(graph))
+    for name, peer in peers.there(data):
+        if isinstance(peer, str):
+            print(f"{name}: left out; {peer}", file=sys.stderr)
+        else:
+            finders[f"{name} (peer)"] = peer
+    shown = {name: detection.read(data, name, most) for name in detection.SETS}
+    found: dict[str, object] = {
+        "sets": {
+            name: {who: detection.measure(photographs, find) for who, find in finders.items()}
+            for name, photographs in shown.items()
+        },
+        "at_default": detection.at_default(shown["dev"], detector),
+        "words": routes.measure(shown["dev"], detector),
+        "absent": routes.absent(shown["dev"], detector),
+    }
+    with words.hidden() as without:
+        found["words_hidden"] = routes.measure(shown["dev"], without)
+    tables.detection(found)
+    return found
+
+
+def part_words(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del data, compared
+    detector, asked = ns.Detector("nano"), words.every()
+    found: dict[str, object] = {"halves": words.judged(detector, asked), "near": words.near(detector)}
+    with words.hidden() as without:
+        found["halves_hidden"] = words.judged(without, asked)
+    tables.words(found)
+    return found
+
+
+def part_pointing(data: Path, compared: dict[str, ns.Encoder], most: int | None = None) -> dict[str, object]:
+    del compared
+    found = pointing.measure(data, ns.Detector("nano"), most)
+    tables.pointing(found)
     return found
 
 
@@ -217,46 +230,67 @@ def part_agent(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]
     return found
 
 
-def part_captions(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
-    del compared
-    peers = captions.Remembered(data)
-    found: dict[str, object] = {**captions.measure(data, peers), "inventions": captions.inventions(data, peers)}
-    rows: list[list[object]] = [
-        [language, name, f["cider"], captions.interval(f), f["bleu4"], f["kinds"], f["words"]]
-        for language in captions.LANGUAGES
-        for name, f in found[language].items()
-        if isinstance(f, dict) and "cider" in f
-    ]
-    header = ["language", "who", "CIDEr-D", "95 %", "BLEU-4", "different", "length"]
-    show("Captions of Flickr8k dev (1,000 pictures, 5 references; Chinese by characters)", header, rows)
-    sure = [
-        [language, *found[language]["confidence"].values(), found[language]["median_ms"]]
-        for language in captions.LANGUAGES
-    ]
-    header = ["language", "rank correlation", "quarter 1", "2", "3", "4", "above .5", "of these better", "median ms"]
-    show("Does a surer caption agree more (CIDEr-D by quarter of confidence)", header, sure)
-    show(
-        "288 COCO photographs (detection/dev): of what English captions name, how much is boxed there",
-        ["who", "say people", "right", "other things", "right", "pictures with a right one"],
-        [
-            [name, f["with_people"], f["people_there"], f["things"], f["things_there"], f["pictures_rightly_named"]]
-            for name, f in found["inventions"].items()
-        ],
-    )
+def part_captions(data: Path, compared: dict[str, ns.Encoder], most: int | None = None) -> dict[str, object]:
+    remembering, speaker = captions.Remembered(data), ns.Captioner("nano")
+    speakers = {"nano (shipped)": speaker}
+    if (step := beside(compared, "caption/caption.step.fp32.onnx")) is not None:
+        speakers["nano in fp32"] = full.captioner(step.parent, step.parent.parent / "image.fp32.onnx")
+    found: dict[str, object] = {
+        **captions.measure(data, remembering, speakers, most),
+        "inventions": captions.inventions(data, remembering, speaker, most),
+    }
+    tables.captions(found)
     return found
 
 
-PARTS: dict[str, Callable[[Path, dict[str, ns.Encoder]], dict[str, object]]] = {
+def part_grounding(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del compared
+    found = grounding.measure(data)
+    tables.turned("Nouns of captions marked as seen or unsupported, against people and boxes", found)
+    return dict(found)
+
+
+def part_reuse(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del compared
+    found = reuse.measure(data)
+    for name, figures in found.items():
+        tables.turned(f"Captions said again, {name}: by the cosine from which a frame looks the same", figures)
+    return dict(found)
+
+
+def part_matching(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del compared
+    found = matching.measure(data)
+    tables.turned("Does `look(...).matches` say yes: to a picture's own caption, and to ten others'", found)
+    return dict(found)
+
+
+def beside(compared: dict[str, ns.Encoder], name: str) -> Path | None:
+    """A file of training in FP32, from the folder that holds the picture tower's, if both are at hand."""
+    tower = compared.get("fp32")
+    if not isinstance(tower, full.FullEncoder):
+        return None
+    path = tower.graph.with_name(name)
+    return path if path.is_file() else None
+
+
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "retrieval": part_retrieval,
     "zeroshot": part_zeroshot,
     "nouns": part_nouns,
     "relevance": part_relevance,
     "carried": part_carried,
     "detection": part_detection,
+    "words": part_words,
+    "pointing": part_pointing,
     "watching": part_watching,
     "agent": part_agent,
     "captions": part_captions,
+    "grounding": part_grounding,
+    "reuse": part_reuse,
+    "matching": part_matching,
 }
+LONG = ("detection", "pointing", "captions")
 
 
 def main() -> int:
@@ -265,15 +299,22 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--part", choices=PARTS, action="append", help="only this part; may be repeated")
     parser.add_argument("--fp32", type=Path, help="the picture tower in FP32, WORK/image.fp32.onnx after `make train`")
+    parser.add_argument(
+        "--most",
+        type=int,
+        help=f"only so many pictures of a set, or of a name, in {', '.join(LONG)}: a look, of which no JSON is kept",
+    )
     args = parser.parse_args()
     compared, missing = encoders(args.fp32), 0
     RESULTS.mkdir(parents=True, exist_ok=True)
     for part in args.part or PARTS:
         try:
-            found = PARTS[part](args.data, compared)
+            found = PARTS[part](args.data, compared, **({"most": args.most} if part in LONG else {}))
         except sets.MissingSetError as error:
             print(f"{part}: left out; {error}", file=sys.stderr)
             missing += 1
+            continue
+        if args.most and part in LONG:
             continue
         (RESULTS / f"eval-{part}.json").write_text(
             json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf8"

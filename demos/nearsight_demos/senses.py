@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 import nearsight as ns
+from nearsight_demos.subjects import CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,17 @@ LABELS = (
     "椅子",
     "helmet",
 )
+# Of names of classes, those that do not just take an s.
+PLURALS = {
+    "person": "people",
+    "bus": "buses",
+    "sheep": "sheep",
+    "bench": "benches",
+    "sandwich": "sandwiches",
+    "couch": "couches",
+    "skis": "skis",
+    "wine glass": "wine glasses",
+}
 NEARSIGHT = Path(sys.executable).parent / "nearsight"
 # The clip: a window that slides over pictures laid side by side.
 FRAME_WH = (480, 360)
@@ -53,10 +65,9 @@ class Sense:
     figures: tuple[ns.Figure, ...]
 
 
-def detected(pictures: Sequence[Path]) -> tuple[Sense, tuple[Path, ...]]:
+def detected(looks: Mapping[Path, ns.Look], labels: Sequence[str]) -> tuple[Sense, tuple[Path, ...]]:
     """Find things in pictures; also give the pictures in which something was found."""
-    detector = ns.Detector()
-    found = [(path, detector.detect(path, LABELS)) for path in pictures]
+    found = [(path, look.detect(labels)) for path, look in looks.items()]
     seen = [(path, one) for path, one in found if len(one)]
     lines = [f"{path.name}: {_counted(one)}" for path, one in seen]
     if len(seen) < len(found):
@@ -65,7 +76,7 @@ def detected(pictures: Sequence[Path]) -> tuple[Sense, tuple[Path, ...]]:
         lines.append(f"cannot judge, no class is near: {', '.join(found[0][1].unjudged)}")
     figures = [
         ns.Figure(
-            heading=f"Found: {', '.join(LABELS)}",
+            heading=f"Found: {', '.join(labels)}",
             picture=ns.draw(path, one),
             title=path.name,
             lines=(_counted(one), _ran(one.decision)),
@@ -75,10 +86,9 @@ def detected(pictures: Sequence[Path]) -> tuple[Sense, tuple[Path, ...]]:
     return Sense(lines=tuple(lines), figures=tuple(figures)), tuple(path for path, _ in seen)
 
 
-def captioned(pictures: Sequence[Path]) -> Sense:
-    """Say what a few pictures show, in both languages."""
-    captioner = ns.Captioner()
-    said = [(path, captioner.caption(path), captioner.caption(path, language="zh")) for path in pictures[:SHOWN]]
+def captioned(looks: Mapping[Path, ns.Look]) -> Sense:
+    """Say what the first few pictures show, in both languages."""
+    said = [(path, look.caption(), look.caption("zh")) for path, look in list(looks.items())[:SHOWN]]
     figures = [
         ns.Figure(
             heading="Said, by a small model that mostly invents where pictures are unlike those it learned from",
@@ -139,22 +149,26 @@ def _ran(decision: ns.Decision | None) -> str:
     return f"{decision.target} {decision.precision}{spent}"
 
 
-def watched(pictures: Sequence[Path], home: Path) -> tuple[Sense, Path]:
-    """Watch a clip made of a few pictures; also give the gallery of its events.
+def watched(pictures: Sequence[Path], labels: Sequence[str], home: Path) -> tuple[Sense, Path, str]:
+    """Watch a clip made of a few pictures.
 
     Args:
         pictures: what the clip slides over; best those in which the detector finds something.
+        labels: what to look for; only names of the detector's classes are taken.
         home: folder for the clip, the configuration and what comes of them.
+
+    Returns:
+        What is to be said, the gallery of the clip's events, and what appeared most; empty where nothing did.
 
     Raises:
         RuntimeError: if `nearsight watch` fails.
     """
     clip, count = _clip(pictures[:SHOWN], home / "clip")
     config = home / "watch.toml"
-    labels = json.dumps([label for label in LABELS if label.isascii() and label != "helmet"])
+    classes = json.dumps([label for label in labels if label in CLASSES])
     config.write_text(
         f'[camera]\nname = "tour"\nsource = "{clip.name}"\nfps = {FPS}\nstart = 2026-01-01T12:00:00\n\n'
-        f'[detect]\nlabels = {labels}\n\n[[line]]\nname = "middle"\n{LINE}\n\n'
+        f'[detect]\nlabels = {classes}\n\n[[line]]\nname = "middle"\n{LINE}\n\n'
         '[events]\nout = "events.jsonl"\nthumbnails = "thumbs"\ngallery = "events.nsg"\n',
         encoding="utf8",
     )
@@ -177,7 +191,13 @@ def watched(pictures: Sequence[Path], home: Path) -> tuple[Sense, Path]:
         for row in events[: 2 * SHOWN]
         if row["thumbnail"]
     ]
-    return Sense(lines=(pace,), figures=tuple(figures)), home / "events.nsg"
+    most = max(summary["appeared"], key=summary["appeared"].get, default="")
+    return Sense(lines=(pace,), figures=tuple(figures)), home / "events.nsg", most
+
+
+def counting(label: str) -> str:
+    """Ask how many of one class there were in the clip."""
+    return f"How many {PLURALS.get(label, f'{label}s')} were there at tour?"
 
 
 def _clip(pictures: Sequence[Path], folder: Path) -> tuple[Path, int]:

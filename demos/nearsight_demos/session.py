@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nearsight as ns
+from nearsight_demos.subjects import Offer, offered, things_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from nearsight_demos.watching import Watching
 
 GIVEN, UPLOADS, WATCHED = "given", "uploads", "watched"
+OWN = "nearsight demo --folder ~/Pictures"
 # What every photograph is, more or less: searched for without a threshold, it lists a gallery.
 ANYTHING = "a photograph"
 # What the detector has classes for.
 LIKELY = ("a person", "an animal", "a car or a motorcycle in a street", "a cup on a table")
 SAMPLES, SAMPLE_SIDE = 8, 1600
+# Pictures that are looked into for things to ask for; how many such things are offered.
+LOOKED_INTO, OFFERED = 24, 4
 VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"}
 
 
@@ -51,22 +55,26 @@ class Session:
         home: a folder of the run's own; `pages` in it is the only one that is served.
         gallery: a gallery to search; never changed unless a folder is given with it.
         folder: pictures to index, into the gallery if one is given, else into one that ends with the run.
+        lent: whether the folder's pictures are not the user's own, but something to begin with.
 
     Raises:
         GalleryError: If there is no such gallery, or its space is another.
         InputError: If there is no such folder.
     """
 
-    def __init__(self, home: Path, *, gallery: Path | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, home: Path, *, gallery: Path | None = None, folder: Path | None = None, lent: bool = False
+    ) -> None:
         if folder is not None and not folder.is_dir():
             raise ns.InputError(f"no folder {folder}; give one that is there: nearsight demo --folder DIR")
-        self.home, self.folder = home, folder
+        self.home, self.folder, self.lent = home, folder, lent
         self.pages = home / "pages"
         self.pages.mkdir(exist_ok=True)
         self.encoder = ns.Encoder()
         self.told: deque[Told] = deque(maxlen=200)
         self.watching: Watching | None = None
         self._galleries: dict[str, ns.Gallery] = {}
+        self._offers: dict[tuple[str, str], tuple[int, Offer]] = {}
         self.title = (gallery or folder or home).resolve().name
         if gallery is not None or folder is not None:
             self.open(GIVEN, gallery or home / "folder.nsg", read_only=folder is None)
@@ -76,6 +84,7 @@ class Session:
         gallery = ns.Gallery.open(place, encoder=self.encoder, read_only=read_only)
         old = self._galleries.pop(key, None)
         self._galleries[key] = gallery
+        self._offers = {}
         if old is not None:
             old.close()
         return gallery
@@ -118,6 +127,19 @@ class Session:
         # The best of each, then the second best of each, and so on.
         turns = (path for turn in zip_longest(*found) for path in turn if path is not None)
         return [path for path in dict.fromkeys(turns) if path.exists()][:SAMPLES]
+
+    def offer(self, key: str | None, language: str) -> Offer | None:
+        """Choose what to ask the gallery of a key for; None where it holds no picture."""
+        gallery = self._galleries.get(key or "")
+        if key is None or gallery is None or not len(gallery):
+            return None
+        generation = gallery.stats().generation
+        known = self._offers.get((key, language))
+        if known is None or known[0] != generation:
+            classes = things_in(self.detector, self.pictures(key, k=LOOKED_INTO))
+            known = (generation, offered(gallery, classes, language, OFFERED))
+            self._offers[key, language] = known
+        return known[1]
 
     def served(self, path: Path) -> Path:
         """Put a copy of a picture where pages may fetch it: upright, JPEG, at most 1600 pixels."""

@@ -10,8 +10,9 @@ import gradio as gr
 
 import nearsight as ns
 from nearsight_demos.cards import Html, cards, joined, note, table, title
-from nearsight_demos.parts import on
-from nearsight_demos.session import Glasses
+from nearsight_demos.parts import examples, filled, on
+from nearsight_demos.session import OWN, Glasses
+from nearsight_demos.subjects import asking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from nearsight_demos.session import Session
 
 
-def tab_agent(session: Session, say: Callable[..., str]) -> None:
+def tab_agent(session: Session, say: Callable[..., str], language: str) -> None:
     """Put down the tab."""
     with gr.Tab(say("agent")) as tab:
         where = gr.Radio([], label=say("where"))
@@ -27,7 +28,7 @@ def tab_agent(session: Session, say: Callable[..., str]) -> None:
             question = gr.Textbox(label=say("question"), max_length=300, scale=6, lines=1, max_lines=1)
             go = gr.Button(say("ask"), variant="primary", min_width=110)
             plan = gr.Button(say("plan"), min_width=150)
-        gr.Examples([[example] for example in say("agent examples").split("|")], question, label=say("examples"))
+        row = examples(say, question)
         answer = gr.HTML()
         approve = gr.Button(say("approve"), variant="primary", visible=False)
         behind = gr.HTML(min_height=120)
@@ -37,6 +38,10 @@ def tab_agent(session: Session, say: Callable[..., str]) -> None:
         choices = session.choices(say)
         keys = [choice for _, choice in choices]
         return gr.Radio(choices=choices, value=key if key in keys else next(iter(keys), None))
+
+    def offer(key: str | None) -> gr.Dataset:
+        found = session.offer(key, language)
+        return filled(asking(found, language, say) if found else ())
 
     def made(key: str, sent: list[str], approved: Sequence[str] = ()) -> ns.Agent:
         glasses = Glasses(session, key)
@@ -51,13 +56,13 @@ def tab_agent(session: Session, say: Callable[..., str]) -> None:
 
     def show_plan(key: str | None, text: str) -> tuple[Any, ...]:
         if key is None:
-            return note(say("none yet")), gr.Button(visible=False), "", []
+            return note(say("none yet"), command=OWN), gr.Button(visible=False), "", []
         made_up = joined(title(say("planned")), steps(made(key, []).plan(text), say))
         return "", gr.Button(visible=False), made_up, []
 
     def ask(key: str | None, text: str, approved: Sequence[str] = ()) -> tuple[Any, ...]:
         if key is None:
-            return note(say("none yet")), gr.Button(visible=False), "", []
+            return note(say("none yet"), command=OWN), gr.Button(visible=False), "", []
         sent: list[str] = []
         found = made(key, sent, approved).run(text)
         session.record("agent", text, found.decision)
@@ -67,7 +72,9 @@ def tab_agent(session: Session, say: Callable[..., str]) -> None:
         return answered(found, sent, wanted, say), gr.Button(visible=bool(wanted)), trace, wanted
 
     asked, shown = [where, question], [answer, approve, behind, waiting]
-    on(tab.select, look, where, where, show_progress="hidden")
+    turned = on(tab.select, look, where, where, show_progress="hidden")
+    for event in (turned.then, where.input):
+        on(event, offer, where, row, show_progress="hidden")
     on(question.submit, ask, asked, shown, show_progress_on=[behind])
     on(go.click, ask, asked, shown, show_progress_on=[behind])
     on(plan.click, show_plan, asked, shown, show_progress_on=[behind])

@@ -40,7 +40,7 @@ def tab_detect(session: Session, say: Callable[..., str], indexed: Any) -> None:
         if path is None or not asked:
             return None, note(say("give picture" if path is None else "no labels"))
         picture = ns.read_image(Path(path))
-        # The calibrated default depends on the route; the slider at rest leaves it to the detector.
+        # The slider shows the calibrated default rounded; at rest it leaves the exact one to the detector.
         answer = session.detector.detect(picture, asked, None if abs(lowest - usual) < 0.005 else lowest)
         session.record("detect", f"{Path(path).name}: {', '.join(asked)}", answer.decision)
         return ns.draw(picture, answer), found(answer, say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,8 @@ import gradio as gr
 
 import nearsight as ns
 from nearsight_demos.cards import note, results
-from nearsight_demos.parts import on
-from nearsight_demos.session import GIVEN, UPLOADS
+from nearsight_demos.parts import examples, filled, on
+from nearsight_demos.session import GIVEN, OWN, UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 HITS = 12
 
 
-def tab_search(session: Session, say: Callable[..., str], page: gr.Blocks) -> Any:
+def tab_search(session: Session, say: Callable[..., str], language: str, page: gr.Blocks) -> Any:
     """Put down the tab; gives the event of the folder being indexed when the page opens."""
     usual = session.encoder.default_min_relevance
     with gr.Tab(say("search")) as tab, gr.Row():
         with gr.Column(scale=1, min_width=280, elem_classes="ns-side"):
             where = gr.Radio([], label=say("where"), visible=False)
-            state = gr.HTML(note(say("none yet")))
+            gr.HTML(note(say("lent"), command=OWN), visible=session.lent)
+            state = gr.HTML(note(say("none yet"), command=OWN))
             again = gr.Button(say("index again"), size="sm", visible=session.folder is not None)
             uploads = gr.File(label=say("upload"), file_count="multiple", file_types=["image"], height=150)
             least = gr.Slider(
@@ -42,7 +44,7 @@ def tab_search(session: Session, say: Callable[..., str], page: gr.Blocks) -> An
                     label=say("query"), placeholder=say("query example"), max_length=300, scale=5, lines=1, max_lines=1
                 )
                 go = gr.Button(say("go"), variant="primary", min_width=110)
-            gr.Examples([[example] for example in say("search examples").split("|")], text, label=say("examples"))
+            row = examples(say, text)
             answer = gr.HTML(min_height=200)
 
     def index(key: str, paths: list[Path], progress: gr.Progress) -> tuple[Any, ...]:
@@ -83,20 +85,27 @@ def tab_search(session: Session, say: Callable[..., str], page: gr.Blocks) -> An
         if not words.strip():
             return note(say("ask something"))
         if key is None:
-            return note(say("none yet"))
-        hits = session.gallery(key).search(
-            words, k=HITS, min_relevance=lowest, camera=name or None, after=start or None, before=end or None
+            return note(say("none yet"), command=OWN)
+        search = partial(
+            session.gallery(key).search, words, camera=name or None, after=start or None, before=end or None
         )
+        hits = search(k=HITS, min_relevance=lowest)
         session.record("search", words, hits.decision)
-        return results(hits, say)
+        return results(hits, hits or search(k=1, min_relevance=0), say)
+
+    def offer(key: str | None) -> gr.Dataset:
+        found = session.offer(key, language)
+        return filled(found.questions if found else ())
 
     seen = [where, filters, camera]
     asked = [where, text, least, camera, after, before]
     opened = on(page.load, index_folder, None, [state, *seen])
     on(again.click, index_folder, None, [state, *seen])
-    on(uploads.upload, index_uploads, uploads, [state, *seen])
-    on(tab.select, look, where, seen, show_progress="hidden")
-    on(where.input, look, where, seen, show_progress="hidden")
+    added = on(uploads.upload, index_uploads, uploads, [state, *seen])
+    turned = on(tab.select, look, where, seen, show_progress="hidden")
+    chosen = on(where.input, look, where, seen, show_progress="hidden")
+    for event in (opened, added, turned, chosen):
+        on(event.then, offer, where, row, show_progress="hidden")
     for event in (text.submit, go.click, least.release):
         on(event, find, asked, answer)
     return opened

@@ -31,14 +31,17 @@ WORDS: dict[str, tuple[str, str]] = {
         "{new} new, {same} unchanged, {failed} unreadable, in {seconds:.1f} s",
         "新增 {new} 张，未变 {same} 张，无法读取 {failed} 张，用时 {seconds:.1f} 秒",
     ),
-    "none yet": ("Nothing is indexed yet: add photographs.", "还没有照片：请先添加。"),
+    "none yet": (
+        "Nothing to search yet. Drop photographs on the tab Search, or name a folder of yours:",
+        "还没有可以搜索的照片。请把照片拖到“搜索”页，或指定您的文件夹：",
+    ),
+    "lent": (
+        "Photographs to begin with. Drop your own below, or name their folder:",
+        "这些照片供试用。请把您自己的照片拖到下面，或指定其文件夹：",
+    ),
     # Search
     "query": ("What are you looking for? English or Chinese", "您在找什么？中文或英文"),
     "query example": ("a cup of coffee on a table", "桌上的一杯咖啡"),
-    "search examples": (
-        "a cup of coffee|a cat|an astronaut|一只猫|a rocket before launch|a plate of sushi",
-        "一只猫|狮子|一朵花|奔跑的猎豹|a cup of coffee|在雪山上滑雪的人",
-    ),
     "go": ("Search", "搜索"),
     "threshold": ("Show from this relevance on", "相关度下限"),
     "threshold info": ("{usual:.2f} is calibrated; 0 shows everything", "{usual:.2f} 为校准值；0 显示全部"),
@@ -53,8 +56,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "found": ("{shown} of {total} pictures", "{total} 张照片中找到 {shown} 张"),
     "nothing": ("Nothing matches “{query}”.", "没有与“{query}”匹配的照片。"),
     "nearest": (
-        "The best of {total} pictures is a {words} at relevance {best:.2f}; what is shown starts at {least:.2f}.",
-        "{total} 张照片中最接近的一张为{words}，相关度 {best:.2f}；显示下限为 {least:.2f}。",
+        "Nearest of {total} pictures is {name}, a {words} at relevance {best:.2f}; the least shown is {least:.2f}.",
+        "{total} 张照片中最接近的是 {name}，为{words}，相关度 {best:.2f}；显示下限为 {least:.2f}。",
     ),
     "filtered out": ("No picture passes the filters.", "没有照片符合筛选条件。"),
     "ask something": ("Write what you are looking for.", "请写下您要找的内容。"),
@@ -80,11 +83,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "route": ("how", "方式"),
     "route class": ("by name", "按名称"),
     "route similar": ("similar class, not judged further", "相近类别，未进一步判断"),
+    "route crop": ("by comparing parts of the picture with the word", "将图片局部与词语比较"),
+    "route example": ("by comparing parts of the picture with the example", "将图片局部与示例图比较"),
     "count": ("{n} found", "找到 {n} 个"),
     "nothing found": ("None of these was found.", "没有找到其中任何一种。"),
     "unjudged": (
-        "Cannot judge: {labels}. No class of the detector is near enough.",
-        "无法判断：{labels}。没有足够接近的类别。",
+        "Cannot judge: {labels}. Nothing can be said about such a label.",
+        "无法判断：{labels}。对这类标签无从判断。",
     ),
     "no labels": ("Name at least one thing to look for.", "请至少写一样要找的东西。"),
     # Caption
@@ -92,6 +97,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "language en": ("In English", "英文描述"),
     "language zh": ("In Chinese", "中文描述"),
     "confidence": ("confidence", "置信度"),
+    "noun seen": ("seen", "已看到"),
+    "noun unsupported": ("not found in the picture", "图中未找到"),
     "caution": (
         "A small model wrote this. It says what is likely and often names what is not there: look for yourself.",
         "以上由小模型生成，它说的是可能的内容，常会说出照片里没有的东西：请自行核对。",
@@ -99,10 +106,9 @@ WORDS: dict[str, tuple[str, str]] = {
     # Agent
     "question": ("Ask about the pictures, in English or Chinese", "就这些照片提问，中文或英文"),
     "ask": ("Ask", "提问"),
-    "agent examples": (
-        "Is there a picture of a cat?|How many pictures show coffee?|有没有猫的照片？|Notify me if there is a rocket",
-        "有没有猫的照片？|有多少张花的照片？|如果有狮子就通知我|Is there a picture of a rocket?",
-    ),
+    "is there": ("Is there a picture of {what}?", "有没有{what}的照片？"),
+    "how many": ("How many pictures show {what}?", "有多少张{what}的照片？"),
+    "tell me": ("Notify me if there is {what}", "如果有{what}就通知我"),
     "plan": ("Show the plan only", "只看计划"),
     "planned": ("Plan", "计划"),
     "trace": ("What was done", "执行过程"),
@@ -117,7 +123,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "sent": ("Notified: {message}", "已通知：{message}"),
     "understood": ("understood {share:.0%} of the question", "理解了问题的 {share:.0%}"),
-    "examples": ("Examples", "示例"),
+    "examples": ("For example", "例如"),
     # Watch
     "source": ("A video file, or pictures in the order of their names", "一个视频文件，或按文件名排序的多张图片"),
     "clip": ("or a clip of the folder", "或文件夹中的视频"),

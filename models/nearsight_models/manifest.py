@@ -63,11 +63,14 @@ class Preprocessing:
         size_wh: Width and height in pixels.
         mode: `stretch` (the whole picture, its side ratio given up) or `crop` (the centre).
         resample: Name of the filter.
+        reducing_gap: How many times the wanted size a quick box filter may leave for that filter; the fewer, the
+            faster a large picture is fitted, and the less finely.
     """
 
     size_wh: tuple[int, int]
     mode: Literal["stretch", "crop"]
     resample: str
+    reducing_gap: float = 3.0
 
     @property
     def key(self) -> str:
@@ -239,6 +242,7 @@ def _built(page: dict[str, Any], folder: Path) -> Manifest:
                 size_wh=(shape["size_wh"][0], shape["size_wh"][1]),
                 mode=_mode(shape["mode"]),
                 resample=shape["resample"],
+                **({"reducing_gap": float(shape["reducing_gap"])} if "reducing_gap" in shape else {}),
             ),
             settings=page.get("settings", {}),
             **(_search_fields(page) if searches else {}),

@@ -19,19 +19,17 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-import nearsight as ns
 import nearsight_npu
-from nearsight.detect.nearness import class_vectors
 from nearsight.preprocess import fit_picture
 from nearsight_npu import Floor, Golden, prove
-from nearsight_npu.golden import save_arrays
-from training import data, frozen, threshold
+from training import data, frozen, routes
 from training.files import row
 
 log = logging.getLogger("training")
 ROOT = Path(__file__).parent.parent / "nearsight_models"
 OPSET, IR_VERSION = 17, 10
 SIZE, ANCHORS, CLASSES = 300, 1917, 80
+SCENE = (25, 1280)  # the last map of the trunk, two by two cells together: what a captioner looks at
 TRUNK = "FeatureExtractor/MobilenetV2/"
 # Ids up to 90 that COCO's 80 detection classes leave out. Source: the category list of COCO's annotations.
 ALL_IDS = 91  # background and the ids 1 to 90
@@ -52,14 +50,9 @@ FLOORS = {
 TRAINED_ON = (
     "SSD-MobileNetV2 of the TensorFlow detection zoo, ssd_mobilenet_v2_coco_2018_03_29 (Apache-2.0)",
     "itself trained by its authors on COCO photographs (annotations CC BY 4.0; photographs under Flickr terms)",
-    "nothing was trained here: 100 COCO photographs set the ranges of INT8, 600 the default threshold",
+    "nothing was trained here: 100 COCO photographs set the ranges of INT8, 728 the thresholds and chances",
 )
 MAX_OVERLAP = 0.6  # Source: ssd_mobilenet_v2_coco.config, batch_non_max_suppression
-# What `sureness` a word outside the lexicon has to reach; chosen on half of eval/names/near_words.json, so that about
-# one in twenty words that no class covers passes (`python -m eval --part detection` tells of the other half).
-NEAR = 0.908
-# The same for a word that ends in a name of its nearest class, which is evidence too; chosen on the same half.
-NEAR_KIND = 0.8
 
 
 def source_path() -> Path:
@@ -209,6 +202,9 @@ def convert(source: Path, target: Path) -> None:
     half = c.node("Mul", [growth, "half.anchor"], "half")
     corners = [c.node("Sub", [centre, half], "corner.low"), c.node("Add", [centre, half], "corner.high")]
     c.node("Clip", [c.node("Concat", corners, "corners", axis=2), "zero", "one"], "boxes")
+    c.node("AveragePool", ["last"], "scene.map", kernel_shape=[2, 2], strides=[2, 2])
+    c.constant("scene.shape", np.array([0, SCENE[1], SCENE[0]], np.int64))
+    c.node("Transpose", [c.node("Reshape", ["scene.map", "scene.shape"], "scene.flat")], "scene", perm=[0, 2, 1])
     graph = helper.make_graph(
         c.nodes,
         "nano.detect",
@@ -216,6 +212,7 @@ def convert(source: Path, target: Path) -> None:
         [
             helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["n", ANCHORS, 4]),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", ANCHORS, CLASSES]),
+            helper.make_tensor_value_info("scene", TensorProto.FLOAT, ["n", *SCENE]),
         ],
         c.weights,
     )
@@ -257,22 +254,9 @@ def golden(full: Path, target: Path) -> None:
     Golden(inputs={"pixels": pixels}, outputs=outputs, floors=FLOORS).save(target)
 
 
-def write_words(target: Path, names: list[str]) -> None:
-    """Where each class's names lie in the text space of the family's encoder, whose files have to be there."""
-    encoder = ns.Encoder("nano")
-    vectors = class_vectors(encoder, names).astype(np.float16)
-    save_arrays(target, {"vectors": vectors, "space": np.array(encoder.space)})
-
-
-def write_page(root: Path, full: Path, names: list[str], min_score: float) -> None:
+def write_page(root: Path, full: Path, names: list[str]) -> None:
     """The manifest page nano-detect.toml; `names` are the classes in the order of the scores."""
-    settings = {
-        "max_overlap": MAX_OVERLAP,
-        "min_score": min_score,
-        "near": NEAR,
-        "near_kind": NEAR_KIND,
-        "classes": names,
-    }
+    settings = {"max_overlap": MAX_OVERLAP, "classes": names}
     at = root / "embedded" / "nano"
     parameters = sum(int(np.prod(w.dims)) for w in onnx.load(full).graph.initializer if w.name.endswith((".w", ".b")))
     lines = [
@@ -293,6 +277,9 @@ def write_page(root: Path, full: Path, names: list[str], min_score: float) -> No
         f"size_wh = [{SIZE}, {SIZE}]",
         'mode = "stretch"',
         'resample = "bicubic"',
+        # A full-HD frame is fitted in a third of the time, and found things are the same (AP50 of 140 photographs of
+        # detection/dev, enlarged five times: .403, with the default of 3.0 .389).
+        "reducing_gap = 1.3",
         "",
         "[files.detect]",
         f"int8 = {row(root, at / 'detect.int8.onnx')}",
@@ -322,8 +309,9 @@ def write(folder: Path, work: Path, root: Path = ROOT) -> None:
         raise SystemExit(f"detect int8 does not give its golden answers: {report.reason}")
     log.info("detect int8 on its golden set: %s", report.findings)
     names = json.loads((folder / "detection" / "train.json").read_text(encoding="utf8"))["classes"]
-    write_words(out / "detect.words.npz", names)
-    write_page(root, full, names, threshold.best(out / "detect.int8.onnx", folder, SIZE, MAX_OVERLAP))
+    routes.write_words(out / "detect.words.npz", names)
+    write_page(root, full, names)
+    routes.write(folder, root)
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def _make(folder: Path, work: Path, name: str, target: Path) -> None:
     graph = work / "features.onnx"
     trunk = lite0.load_trunk()
     layers = lite0.layers_of(trunk)
-    graphs.write_features(graph, layers, lower=f"b{lite0.LOWER_BLOCKS - 1}.2")
+    graphs.write_features(graph, layers, lower=lite0.LOWER)
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     keys, batch, done = [], [], 0
     with (target / "lower.f16").open("wb") as lower, (target / "pooled.f32").open("wb") as pooled:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from training import lite0
 from training.lite0 import WIDTH, Layer
 
 OPSET, IR_VERSION = 17, 10
@@ -128,9 +129,13 @@ def write_features(path: Path, layers: list[Layer], lower: str) -> None:
 
 
 def write_picture_tower(path: Path, layers: list[Layer], head: PictureHead) -> None:
-    """The shipped graph: `embedding` (n, learned + named), unit length, and `grid` (n, 49, 1280)."""
+    """The shipped graph: `embedding` (n, learned + named), unit length, `grid` (n, 49, 1280), `lower` (n, 112, 14, 14).
+
+    `lower` is where training stopped changing the trunk: heads that want it untouched stand on it.
+    """
     w = Writer()
     x = trunk_nodes(w, layers)
+    w.node("Identity", [lite0.LOWER], "lower")
     grid_nodes(w, x, "grid")
     f = w.node("Flatten", [w.node("GlobalAveragePool", [x], "pool")], "features", axis=1)
     linear = [f, w.constant("learned.w", head.linear), w.constant("learned.b", head.linear_bias)]
@@ -147,4 +152,5 @@ def write_picture_tower(path: Path, layers: list[Layer], head: PictureHead) -> N
     length = float(1 / np.sqrt(1 + head.weight**2))
     w.node("Mul", [scaled, w.constant("joined.scale", np.float32(length))], "embedding")
     width = head.linear.shape[1] + head.names.shape[1]
-    w.save(path, "nano.image", [_pixels()], [_floats("embedding", "n", width), _floats("grid", "n", 49, WIDTH)])
+    outputs = [_floats("embedding", "n", width), _floats("grid", "n", 49, WIDTH), _floats("lower", "n", 112, 14, 14)]
+    w.save(path, "nano.image", [_pixels()], outputs)

@@ -25,6 +25,7 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 LOWER_BLOCKS = 12  # the stem and eleven blocks end at 14 x 14 x 112; the blocks above are tuned
+LOWER = f"b{LOWER_BLOCKS - 1}.2"  # the last layer below, as `layers_of` names it
 WIDTH = 1280
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nearsight.cooperate import policy as policy
     from nearsight.detect import Detections as Detections
     from nearsight.detect import Detector as Detector
+    from nearsight.detect import to_coco as to_coco
     from nearsight.detect import to_supervision as to_supervision
     from nearsight.detect.draw import draw as draw
     from nearsight.encoders import Encoder as Encoder
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from nearsight.errors import SpaceMismatchError as SpaceMismatchError
     from nearsight.errors import UnknownModelError as UnknownModelError
     from nearsight.gallery import Gallery as Gallery
+    from nearsight.looking import Look as Look
+    from nearsight.looking import look as look
     from nearsight.pictures import read_image as read_image
     from nearsight.sheet import Figure as Figure
     from nearsight.sheet import contact_sheet as contact_sheet
@@ -67,7 +70,7 @@ _HOMES = {
     "nearsight.camera": ("Camera", "Frame"),
     "nearsight.caption": ("Caption", "Captioner"),
     "nearsight.cooperate": ("policy",),
-    "nearsight.detect": ("Detections", "Detector", "to_supervision"),
+    "nearsight.detect": ("Detections", "Detector", "to_coco", "to_supervision"),
     "nearsight.detect.draw": ("draw",),
     "nearsight.encoders": ("Encoder",),
     "nearsight.errors": (
@@ -90,6 +93,7 @@ _HOMES = {
         "UnknownModelError",
     ),
     "nearsight.gallery": ("Gallery",),
+    "nearsight.looking": ("Look", "look"),
     "nearsight.pictures": ("read_image",),
     "nearsight.sheet": ("Figure", "contact_sheet"),
     "nearsight.values": ("AddReport", "Embeddings", "Failure", "Hit", "Hits", "Progress"),

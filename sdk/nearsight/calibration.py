@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 # The curve was fitted among 20 to 1,000 pictures; fewer than 10 count as 10.
 FEWEST, REFERENCE = 10, 1000
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
+_WORDS_OF_A_THING, _CHARACTERS_OF_A_THING = 2, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Calibration:
         slope: Of the logit over the evidence.
         size_slope: What a tenfold of pictures adds to the logit; below 0, since the best of many unrelated ones scores
             higher.
+        thing_shift: What the logit gains or loses where the query names one thing and says no more (`names_thing`):
+            single nouns score on another level than sentences, whether they are there or not.
         intercept: The logit where the evidence is 0, among 1,000 pictures.
         support: How many of the best scores are averaged.
         support_share: The mean's share in the evidence among 1,000 pictures and more.
@@ -39,6 +45,7 @@ class Calibration:
 
     slope: float
     size_slope: float
+    thing_shift: float
     intercept: float
     support: int
     support_share: float
@@ -63,6 +70,7 @@ class Calibration:
                     for name in (
                         "slope",
                         "size_slope",
+                        "thing_shift",
                         "intercept",
                         "support_share",
                         "support_slope",
@@ -73,7 +81,7 @@ class Calibration:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"a manifest's [relevance] lacks a number: {error}") from error
         sound = (
-            all(math.isfinite(value) for value in (found.slope, found.size_slope, found.intercept))
+            all(math.isfinite(value) for value in (found.slope, found.size_slope, found.thing_shift, found.intercept))
             and found.slope > 0
             and found.size_slope <= 0
             and found.support >= 1
@@ -85,12 +93,13 @@ class Calibration:
             raise ModelError(f"a manifest's [relevance] makes no rising curve: {found}")
         return found
 
-    def relevance(self, scores: NDArray[np.float32], considered: int) -> NDArray[np.float32]:
+    def relevance(self, scores: NDArray[np.float32], considered: int, *, thing: bool) -> NDArray[np.float32]:
         """Give the chance, 0 to 1, that each picture is what was asked for; it falls as the scores do.
 
         Args:
             scores: (n,), best first, of those that were considered, from the very best on.
             considered: How many pictures these are the best of.
+            thing: Whether the query names one thing and says no more.
 
         Returns:
             float32 (n,).
@@ -99,6 +108,18 @@ class Calibration:
         share = min(max(self.support_share + self.support_slope * min(tenfolds, 0.0), 0.0), 1.0)
         own = scores.astype(np.float64)
         evidence = (1 - share) * own + share * float(own[: self.support].mean())
-        logit = self.slope * evidence + self.size_slope * tenfolds + self.intercept
+        logit = self.slope * evidence + self.size_slope * tenfolds + self.thing_shift * thing + self.intercept
         relevance: NDArray[np.float32] = (1 / (1 + np.exp(-np.clip(logit, -60, 60)))).astype(np.float32)
         return relevance
+
+
+def names_thing(text: str) -> bool:
+    """Whether a query names one thing and says no more: two English words at most, or four Chinese characters.
+
+    Example:
+        >>> [names_thing(text) for text in ("a traffic light", "a dog on the beach", "手风琴", "沙滩上的狗")]
+        [True, False, True, False]
+    """
+    if _HAN.search(text):
+        return len(re.sub(r"\W", "", text)) <= _CHARACTERS_OF_A_THING
+    return len(_ARTICLE.sub("", text.strip()).split()) <= _WORDS_OF_A_THING

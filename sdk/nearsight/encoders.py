@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearsight.calibration import Calibration
+from nearsight.calibration import Calibration, names_thing
 from nearsight.engine import AUTO, Engine
 from nearsight.errors import InputError, translated
+from nearsight.names import HAN, Names
 from nearsight.values import Embeddings, EncoderIdentity
 
 if TYPE_CHECKING:
@@ -142,10 +143,14 @@ class Encoder:
             raise InputError("texts() takes a list of texts; write texts([text])")
         parts = []
         for at in range(0, max(1, len(texts)), BATCH):
-            ids, mask = self._tokens.ids(texts[at : at + BATCH])
+            ids, mask = self._tokens.ids([self._said(text) for text in texts[at : at + BATCH]])
             outputs, decision = self._engine.run("text", {"ids": ids, "mask": mask}, ("embedding",))
             parts.append(outputs["embedding"])
         return Embeddings(vectors=np.concatenate(parts), space=self.space, decision=decision)
+
+    def reads(self, text: str) -> bool:
+        """Whether a text is in a script that the model's vocabulary has; the vector of another one says nothing."""
+        return self._tokens.reads(text)
 
     @property
     def default_min_relevance(self) -> float:
@@ -166,11 +171,28 @@ class Encoder:
         Returns:
             float32 (n,), the chance that each picture is what was asked for; None without a text.
         """
-        return None if text is None else self._calibration.relevance(vectors @ query, considered)
+        if text is None:
+            return None
+        return self._calibration.relevance(vectors @ query, considered, thing=names_thing(text))
 
     @cached_property
     def _calibration(self) -> Calibration:
         return Calibration.read(self._manifest.relevance)
+
+    def _said(self, text: str) -> str:
+        """Give a text as the tower understands it best: a bare Chinese noun in English, if the family lists it."""
+        if not isinstance(text, str) or not HAN.search(text) or self._names is None:
+            return text
+        return self._names.english(text) or text
+
+    @cached_property
+    def _names(self) -> Names | None:
+        listed = self._manifest.files.get("names")
+        if listed is None:
+            return None
+        with translated():
+            listed["tsv"].check()
+        return Names(listed["tsv"].path)
 
     @cached_property
     def _tokens(self) -> Tokens:

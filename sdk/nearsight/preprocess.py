@@ -19,7 +19,9 @@ FitMode = Literal["stretch", "crop"]
 REDUCING_GAP = 3.0
 
 
-def fit_picture(picture: Image.Image, size_wh: tuple[int, int], mode: FitMode = "stretch") -> NDArray[np.uint8]:
+def fit_picture(
+    picture: Image.Image, size_wh: tuple[int, int], mode: FitMode = "stretch", reducing_gap: float = REDUCING_GAP
+) -> NDArray[np.uint8]:
     """Resample a picture to a model's input size with an antialiased bicubic filter.
 
     Args:
@@ -27,6 +29,8 @@ def fit_picture(picture: Image.Image, size_wh: tuple[int, int], mode: FitMode = 
         size_wh: width and height wanted, in pixels.
         mode: "stretch" squeezes the whole picture into the size; "crop" takes the largest centred part of the
             size's shape.
+        reducing_gap: how many times the wanted size the box filter may leave, from 1: with 1 a full-HD picture is
+            fitted in a third of the time, a little less finely.
 
     Returns:
         uint8 (height, width, 3), RGB.
@@ -60,5 +64,5 @@ def fit_picture(picture: Image.Image, size_wh: tuple[int, int], mode: FitMode = 
     if (have_width, have_height) == (width, height) and mode == "stretch":
         fitted = picture
     else:
-        fitted = picture.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=REDUCING_GAP)
+        fitted = picture.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=reducing_gap)
     return np.array(fitted, dtype=np.uint8)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from nearsight.pictures import read_with_facts
 from nearsight.preprocess import fit_picture
 
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
     from nearsight.engine import Engine
     from nearsight.pictures import PictureSource
@@ -74,7 +73,8 @@ class Sight:
     def pixels(self, engine: Engine) -> NDArray[np.uint8]:
         """Fit the whole picture to an engine's input: uint8 (1, h, w, 3)."""
         shape = engine.manifest.preprocessing
-        return fit_picture(self.picture(shape.size_wh), shape.size_wh, mode=shape.mode)[None]
+        picture = self.picture(shape.size_wh)
+        return fit_picture(picture, shape.size_wh, mode=shape.mode, reducing_gap=shape.reducing_gap)[None]
 
     def seen(self, engine: Engine, role: str) -> tuple[Outputs, Decision]:
         """Let one of an engine's graphs look at the whole picture, once; the second time its answer is remembered.
@@ -88,9 +88,8 @@ class Sight:
         """
         key = (id(engine), role)
         if key not in self._seen:
-            outputs, decision = engine.run(role, {"pixels": self.pixels(engine)})
             # The engine is kept, so that no other one can get its number.
-            self._seen[key] = (engine, outputs, decision)
+            self._seen[key] = (engine, *engine.run(role, {"pixels": self.pixels(engine)}))
         _, outputs, decision = self._seen[key]
         return outputs, decision
 

@@ -65,6 +65,11 @@ class Tokens:
             mask[place, : len(row)] = 1
         return ids, mask
 
+    def reads(self, text: str) -> bool:
+        """Whether the vocabulary has pieces for more than half of a text; other scripts leave it nothing to go by."""
+        pieces = self._pieces.encode(cleaned(text))
+        return bool(2 * pieces.count(self._pieces.unk_id()) < len(pieces))
+
 
 def cleaned(text: str) -> str:
     """Drop control characters and lone surrogates, and squeeze white space.

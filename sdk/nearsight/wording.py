@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nearsight_npu import Decision
 
 STRONG = 0.8
-LIKELY = 0.65  # not below the threshold of nano: what is hidden by default is not called likely
+LIKELY = 0.7  # not below the threshold of nano: what is hidden by default is not called likely
 
 
 def relevance_words(relevance: float) -> str:
@@ -21,7 +21,7 @@ def relevance_words(relevance: float) -> str:
         relevance: calibrated probability that the picture is right, 0 to 1.
 
     Returns:
-        "strong match" from 0.8, "likely match" from 0.65, else "weak match".
+        "strong match" from 0.8, "likely match" from 0.7, else "weak match".
     """
     if relevance >= STRONG:
         return "strong match"

@@ -60,13 +60,14 @@ def _process() -> Callable[..., Said]:
 def on_a_terminal() -> Callable[..., tuple[int, str]]:
     """Return a function that runs the installed command with one stream on a terminal, and gives code and what showed.
 
-    The function takes the command's words, then `stream` ("stdout" or "stderr") and `columns`.
+    The function takes the command's words, then `stream` ("stdout" or "stderr"), `columns`, and what is `typed`.
     """
     pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
 
-    def run(*words: object, stream: str = "stdout", columns: int = 200) -> tuple[int, str]:
+    def run(*words: object, stream: str = "stdout", columns: int = 200, typed: bytes = b"") -> tuple[int, str]:
         mine, theirs = pty.openpty()
-        streams = {"stdout": subprocess.PIPE, stream: theirs}
+        streams = {"stdout": subprocess.PIPE, stream: theirs} | ({"stdin": theirs} if typed else {})
+        os.write(mine, typed)
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
         with subprocess.Popen([COMMAND, *map(str, words)], env=environment, **streams) as running:
             os.close(theirs)

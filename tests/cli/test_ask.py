@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +11,6 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COMMAND = Path(sys.executable).parent / "nearsight"
 NOTIFY = ("ask", "notify", "me", "if", "there", "is", "a", "cat", "at", "gate-3")
 
 
@@ -91,22 +87,15 @@ def test_a_message_that_cannot_be_written_costs_no_answer(nearsight: Callable, g
 
 
 @pytest.mark.parametrize(("typed", "sent"), [(b"y\n", True), (b"\n", False), (b"n\n", False)])
-def test_a_person_at_a_terminal_is_asked(gallery: Path, tmp_path: Path, typed: bytes, sent: bool) -> None:
-    pty = pytest.importorskip("pty")
-    mine, theirs = pty.openpty()
+def test_a_person_at_a_terminal_is_asked(
+    on_a_terminal: Callable, gallery: Path, tmp_path: Path, typed: bytes, sent: bool
+) -> None:
     log = tmp_path / "told.jsonl"
-    os.write(mine, typed)
 
-    done = subprocess.run(
-        [COMMAND, *NOTIFY, "-g", gallery, "--notify-to", log],
-        stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"}, check=True,
-    )  # fmt: skip
+    code, shown = on_a_terminal(*NOTIFY, "-g", gallery, "--notify-to", log, stream="stderr", typed=typed)
 
-    shown = os.read(mine, 1 << 16).decode()
-    os.close(mine)
-    os.close(theirs)
+    assert code == 0
     assert 'run notify {"message": "there is a cat at gate-3"}? [y/N]' in shown
-    assert (b"was sent" in done.stdout) is sent
     assert bool(log.read_text()) is sent
 
 
@@ -120,6 +109,18 @@ def test_a_question_about_a_file_needs_no_gallery(
     assert said.code == 2
     assert said.out == ""
     assert "no-such.jpg" in said.err
+
+
+@pytest.mark.parametrize(("question", "start"), [("hello", "No tool here"), ("这辆车是什么颜色？", "没有工具可以回答")])
+def test_a_question_that_no_tool_answers_needs_no_gallery_and_gets_one_line(
+    nearsight: Callable, question: str, start: str
+) -> None:
+    said = nearsight("ask", question, "--trace")
+
+    assert said.code == nearsight("ask", "find pictures like cat.jpg").code == 0
+    assert said.out.startswith(start)
+    assert said.out.count("\n") == 1
+    assert "searched" not in said.err
 
 
 def test_mistakes_are_one_line_with_the_remedy(nearsight: Callable, gallery: Path, tmp_path: Path) -> None:

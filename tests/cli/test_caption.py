@@ -41,6 +41,36 @@ def test_json_has_the_text_the_confidence_and_the_decision(nearsight: Callable, 
     assert answer["decision"]["sent"] == []
 
 
+def test_several_pictures_get_a_line_each_with_their_path(nearsight: Callable, photos: Path) -> None:
+    files = [photos / "cat.jpg", photos / "rocket.jpg"]
+
+    said = nearsight("caption", *files)
+
+    assert said.code == 0
+    assert said.out == "".join(f"{path}\t{ns.Captioner().caption(path).text}\n" for path in files)
+
+
+def test_several_pictures_are_one_object_in_json(nearsight: Callable, photos: Path) -> None:
+    files = [photos / "cat.jpg", photos / "rocket.jpg"]
+
+    said = nearsight("caption", *files, "--json")
+
+    rows = json.loads(said.out)["captions"]
+    assert [row["path"] for row in rows] == [str(path) for path in files]
+    assert all(isinstance(seen, bool) for row in rows for _, seen in row["grounding"])
+
+
+def test_of_several_pictures_a_bad_one_is_named_and_left_out(nearsight: Callable, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+
+    said = nearsight("caption", photos / "cat.jpg", tmp_path / "bad.jpg", photos / "rocket.jpg")
+
+    assert said.code == 2
+    assert len(said.out.splitlines()) == 2
+    assert "bad.jpg" in said.err
+    assert said.err.count("\n") == 1
+
+
 def test_a_terminal_also_shows_how_it_came_about(photos: Path, on_a_terminal: Callable) -> None:
     code, shown = on_a_terminal("caption", str(photos / "cat.jpg"))
 

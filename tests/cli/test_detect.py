@@ -29,22 +29,56 @@ def test_a_pipe_gets_score_box_and_label(nearsight: Callable, photos: Path, labe
 
 
 def test_json_has_the_promised_shape(nearsight: Callable, photos: Path) -> None:
-    said = nearsight("detect", photos / "coffee.jpg", "杯子", "helmet", "--json")
+    said = nearsight("detect", photos / "coffee.jpg", "杯子", "no dog", "--json")
 
     answer = json.loads(said.out)
     first = answer["detections"][0]
     assert (first["label"], len(first["box_xyxy"])) == ("杯子", 4)
     assert 0 < first["score"] <= 1
-    assert answer["unjudged"] == ["helmet"]
+    assert answer["unjudged"] == ["no dog"]
     assert answer["decision"]["target"] == "cpu"
     assert answer["decision"]["sent"] == []
 
 
 def test_what_cannot_be_judged_is_said_and_is_no_failure(nearsight: Callable, photos: Path) -> None:
-    said = nearsight("detect", photos / "cat.jpg", "helmet")
+    said = nearsight("detect", photos / "cat.jpg", "no dog", "собака")
 
     assert (said.code, said.out) == (0, "")
-    assert said.err.startswith("nearsight: cannot judge 'helmet': no class of nano is near enough to it")
+    assert [line.split(":")[1] for line in said.err.splitlines()] == [
+        " cannot judge 'no dog'",
+        " cannot judge 'собака'",
+    ]
+
+
+def test_a_word_that_no_class_covers_is_judged(nearsight: Callable, photos: Path) -> None:
+    found = nearsight("detect", photos / "astronaut.jpg", "flag", "--min-score", "0.1", "--json")
+    missed = nearsight("detect", photos / "cat.jpg", "chess board")
+
+    first = json.loads(found.out)["detections"][0]
+    assert (first["label"], first["route"], first["class"]) == ("flag", "crop", None)
+    assert (missed.code, missed.out, missed.err) == (0, "", "nearsight: not found: chess board\n")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_example_stands_in_place_of_a_label_or_beside_one(
+    nearsight: Callable, photos: Path, tmp_path: Path, before: bool
+) -> None:
+    with Image.open(photos / "cat.jpg") as cat:
+        cat.crop((30, 0, 260, 213)).save(tmp_path / "mine.png")
+    words = [photos / "cat.jpg", "--example", tmp_path / "mine.png"]
+
+    alone = nearsight("detect", *(words[1:] + words[:1] if before else words), "--min-score", "0.01", "--json")
+    beside = nearsight("detect", *words, "cat", "--json")
+
+    assert {row["label"] for row in json.loads(alone.out)["detections"]} == {"mine.png"}
+    assert "cat" in {row["label"] for row in json.loads(beside.out)["detections"]}
+
+
+def test_tiles_are_asked_for_by_number_or_columns_and_rows(nearsight: Callable, photos: Path) -> None:
+    for tiles in ("2", "2x1"):
+        said = nearsight("detect", photos / "cat.jpg", "cat", "--tiles", tiles, "--json")
+
+        assert len(json.loads(said.out)["detections"]) == 1
 
 
 def test_what_can_be_judged_and_is_not_there_is_said(nearsight: Callable, photos: Path) -> None:
@@ -126,6 +160,9 @@ def test_a_picture_over_the_limit_is_told_what_can_be_done(nearsight: Callable, 
         (["{cat}"], "the following arguments are required: LABEL"),
         (["{cat}", "cat", "--draw", "out.txt"], "a picture file is wanted, such as out.png"),
         (["{cat}", "cat", "--draw", "{tmp}/none/out.png"], "cannot write"),
+        (["{cat}", "cat", "--tiles", "many"], "a number such as 3, or columns and rows such as 3x2"),
+        (["{cat}", "cat", "--tiles", "0"], "tiles is a number from 1 to 16"),
+        (["{cat}", "--example", "no-such.jpg"], "cannot read the picture no-such.jpg"),
         (["{cat}", "cat", "--min-score", "2"], "a number from 0 to 1 is wanted"),
         (["{cat}", " "], "labels are texts such as 'car'"),
         (["{cat}", "cat", "--model", "micro"], "no model is called 'micro'"),

@@ -57,7 +57,7 @@ def test_verify_hashes_every_file_and_proves_every_graph(nearsight: Callable) ->
     assert all("  ok  " in line for line in said.out.splitlines())
     assert found["ok"] is True
     proven = {graph["role"] for graph in found["graphs"] if graph["proof"] and graph["proof"]["passed"]}
-    assert proven == {"image", "text", "detect", "see", "step"}
+    assert proven == {"image", "text", "detect", "top", "see", "step"}
 
 
 @pytest.mark.parametrize("action", ["list", "verify"])

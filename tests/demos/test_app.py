@@ -8,6 +8,7 @@ import shutil
 import string
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from PIL import Image
 
 import nearsight as ns
 from nearsight.cli.main import main
-from nearsight_demos import cards, looking
+from nearsight_demos import cards, looking, photographs
+from nearsight_demos.command import begun
 from nearsight_demos.gate import Gate
 from nearsight_demos.session import GIVEN, UPLOADS, Glasses, Session
+from nearsight_demos.subjects import CLASSES, asking
 from nearsight_demos.watching import Watching, Wish, configuration, preview, source_of
 from nearsight_demos.words import WORDS, speaker
 
@@ -82,7 +85,7 @@ def test_every_word_that_a_page_says_is_there_and_none_is_idle(root: Path) -> No
     said = set(re.findall(r'(?<!_)say\("([^"]+)"[,)]', code))
 
     assert said - set(WORDS) == set()
-    composed = (" match", " en", " zh", "class", "similar")
+    composed = (" match", " en", " zh", "class", "similar", "crop", "example")
     idle = [key for key in WORDS if not re.search(f"[\"']{re.escape(key)}[\"']", code) and not key.endswith(composed)]
     assert idle == []
 
@@ -92,8 +95,14 @@ def test_every_word_that_a_page_says_is_there_and_none_is_idle(root: Path) -> No
 
 def test_what_a_person_or_a_file_says_is_never_markup(session: Session) -> None:
     hits = session.gallery(GIVEN).search(HOSTILE, min_relevance=1.0)
+    nearest = session.gallery(GIVEN).search(HOSTILE, k=1, min_relevance=0)
 
-    shown = cards.results(hits, SAY) + cards.table([HOSTILE], [[HOSTILE]]) + cards.note(HOSTILE) + cards.title(HOSTILE)
+    shown = (
+        cards.results(hits, nearest, SAY)
+        + cards.table([HOSTILE], [[HOSTILE]])
+        + cards.note(HOSTILE)
+        + cards.title(HOSTILE)
+    )
 
     assert "<script" not in shown
     assert shown.count("&lt;script") == 5
@@ -102,7 +111,7 @@ def test_what_a_person_or_a_file_says_is_never_markup(session: Session) -> None:
 def test_hits_come_with_a_bar_and_the_public_words_for_their_relevance(session: Session) -> None:
     hits = session.gallery(GIVEN).search("a cup of coffee", k=3, min_relevance=0)
 
-    shown = cards.results(hits, SAY)
+    shown = cards.results(hits, hits, SAY)
 
     assert shown.count("<li class='ns-card") == 3
     assert f"{SAY(ns.relevance_words(hits[0].relevance))}</b><span>{hits[0].relevance:.2f}" in shown
@@ -110,11 +119,25 @@ def test_hits_come_with_a_bar_and_the_public_words_for_their_relevance(session: 
     assert shown.count("src='data:image/jpeg;base64,") == 3
 
 
-def test_nothing_matches_is_said_plainly_in_both_languages(session: Session) -> None:
-    hits = session.gallery(GIVEN).search("a plate of sushi", min_relevance=0.99)
+def test_a_miss_is_said_plainly_and_names_and_shows_the_nearest_picture(session: Session) -> None:
+    gallery = session.gallery(GIVEN)
+    hits = gallery.search("a plate of sushi", min_relevance=0.99)
+    nearest = gallery.search("a plate of sushi", k=1, min_relevance=0)
 
-    assert "Nothing matches “a plate of sushi”." in cards.results(hits, SAY)
-    assert "没有与“a plate of sushi”匹配的照片。" in cards.results(hits, speaker("zh"))
+    english, chinese = (cards.results(hits, nearest, say) for say in (SAY, speaker("zh")))
+
+    assert "Nothing matches “a plate of sushi”." in english
+    assert "没有与“a plate of sushi”匹配的照片。" in chinese
+    for shown in (english, chinese):
+        assert nearest[0].path.name in shown
+        assert f" {nearest[0].relevance:.2f}" in shown
+        assert shown.count("src='data:image/jpeg;base64,") == 1
+
+
+def test_where_no_picture_passes_the_filters_none_is_called_the_nearest(session: Session) -> None:
+    hits = session.gallery(GIVEN).search("a cat", camera="none such")
+
+    assert "No picture passes the filters." in cards.results(hits, hits, SAY)
 
 
 def test_a_picture_that_is_gone_leaves_a_frame_that_says_so(tmp_path: Path) -> None:
@@ -130,13 +153,13 @@ def test_labels_may_be_separated_by_commas_of_either_script() -> None:
 
 
 def test_what_cannot_be_judged_is_listed(session: Session, photos: Path) -> None:
-    found = session.detector.detect(photos / "cat.jpg", ["cat", "xylophone factory"])
+    found = session.detector.detect(photos / "cat.jpg", ["cat", "no dog"])
 
     shown = looking.found(found, SAY)
 
     assert "<td>cat</td>" in shown
     assert "by name" in shown
-    assert "Cannot judge: xylophone factory." in shown
+    assert "Cannot judge: no dog." in shown
 
 
 def test_a_caption_comes_with_its_confidence_and_a_caution(session: Session, photos: Path) -> None:
@@ -147,6 +170,17 @@ def test_a_caption_comes_with_its_confidence_and_a_caution(session: Session, pho
     assert said.text in shown
     assert f"confidence {said.confidence:.2f}" in shown
     assert WORDS["caution"][0] in shown
+
+
+def test_each_noun_of_a_caption_is_marked_as_seen_or_not(session: Session, photos: Path) -> None:
+    said = session.captioner.caption(photos / "cat.jpg")
+    checked = replace(said, grounding=(("cat", True), ("<dog>", False)))
+
+    shown = looking.described([checked], SAY)
+
+    assert "ns-noun'>cat: seen</span>" in shown
+    assert "ns-doubted'>&lt;dog&gt;: not found in the picture</span>" in shown
+    assert "ns-nouns" not in looking.described([replace(said, grounding=())], SAY)
 
 
 # The session
@@ -194,6 +228,20 @@ def test_samples_are_pictures_of_the_gallery_and_served_as_copies(session: Sessi
     assert {path.parent for path in samples} == {folder}
     assert copy.is_relative_to(session.pages)
     assert ns.read_image(copy).size == ns.read_image(samples[0]).size
+
+
+def test_what_is_offered_fits_the_gallery_and_changes_with_it(session: Session, home: Path, photos: Path) -> None:
+    offer = session.offer(GIVEN, "en")
+
+    assert session.offer(UPLOADS, "en") is None
+    assert offer is not None
+    assert session.offer(GIVEN, "en") is offer
+    assert CLASSES["cat"] in offer.there
+    asked = asking(offer, "en", SAY)
+    assert asked[-1] == f"Is there a picture of {offer.absent.en}?"
+    assert any(subject.en in asked[0] for subject in offer.there)
+    session.gallery(GIVEN).remove(session.folder / "cat.jpg")
+    assert CLASSES["cat"] not in session.offer(GIVEN, "en").there
 
 
 def test_what_each_answer_decided_is_remembered_newest_first(session: Session, photos: Path) -> None:
@@ -374,6 +422,24 @@ def test_without_gradio_one_line_says_how_to_install_it(
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert "pip install 'nearsight[demo]'" in said.err
+
+
+def test_with_nothing_given_it_begins_with_photographs_of_installed_packages_or_says_the_first_step(
+    home: Path, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(photographs, "CARRIED", {})
+
+    nothing = begun(home)
+
+    said = capsys.readouterr().err
+    monkeypatch.setattr(photographs, "CARRIED", {"nearsight==1": ("nearsight_models/embedded/nano/caption.spm",)})
+    assert nothing is None
+    assert "nearsight demo --folder DIR" in said
+    assert begun(home) == home / "photographs"
+    assert "showing 1 photographs" in capsys.readouterr().err
+    shutil.copytree(photos, tmp_path / "demo" / "photographs")
+    assert begun(home) == tmp_path / "demo" / "photographs"
 
 
 def test_a_port_is_checked_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,19 +112,24 @@ def program(pictures: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def demo(program: tuple[str, subprocess.Popen[str], Path]):
-    url = program[0]
+def browser():
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.set_default_timeout(PATIENCE_MS)
-        demo = Demo(url, page)
-        page.on("request", lambda request: demo.requests.append(request.url))
-        page.on("pageerror", lambda error: demo.complaints.append(str(error)))
-        page.on("console", lambda said: demo.complaints.append(said.text) if said.type == "error" else None)
-        page.goto(url)
-        yield demo
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def demo(program: tuple[str, subprocess.Popen[str], Path], browser: Any) -> Demo:
+    url = program[0]
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.set_default_timeout(PATIENCE_MS)
+    demo = Demo(url, page)
+    page.on("request", lambda request: demo.requests.append(request.url))
+    page.on("pageerror", lambda error: demo.complaints.append(str(error)))
+    page.on("console", lambda said: demo.complaints.append(said.text) if said.type == "error" else None)
+    page.goto(url)
+    return demo
 
 
 def test_the_folder_is_indexed_when_the_page_opens(demo: Demo) -> None:
@@ -148,13 +153,27 @@ def test_search_finds_by_english_and_by_chinese_and_shows_how_relevant(demo: Dem
         demo.shot("search" if words.isascii() else "search-chinese")
 
 
-def test_search_says_plainly_when_nothing_matches(demo: Demo) -> None:
+def test_a_question_that_is_offered_finds_something_here(demo: Demo) -> None:
+    panel = demo.tab("Search")
+
+    panel.get_by_role("button", name="a cat", exact=True).click()
+    panel.get_by_role("button", name="Search", exact=True).click()
+
+    demo.sees(panel.locator(".ns-card").first, "cat.jpg")
+
+
+def test_search_says_plainly_when_nothing_matches_and_names_the_nearest(demo: Demo) -> None:
     panel = demo.tab("Search")
 
     panel.get_by_role("button", name="a plate of sushi").click()
     panel.get_by_role("button", name="Search", exact=True).click()
 
     demo.sees(panel, "Nothing matches “a plate of sushi”.")
+    demo.sees(
+        panel.locator(".ns-nearest"),
+        re.compile(r"Nearest of \d pictures is \S+\.jpg, a weak match at relevance 0\.\d\d"),
+    )
+    assert panel.locator(".ns-nearest img").evaluate("image => image.naturalWidth") > 100
     assert panel.locator(".ns-card").count() == 0
     demo.shot("search-nothing")
 
@@ -171,11 +190,11 @@ def test_uploads_are_indexed_beside_the_folder(demo: Demo, photos: Path) -> None
 
 def test_detect_draws_boxes_and_lists_what_it_cannot_judge(demo: Demo, photos: Path) -> None:
     panel = demo.tab("Detect")
-    panel.get_by_label("What to look for").fill("cup, cat, person, 杯子, 独角兽")
+    panel.get_by_label("What to look for").fill("cup, cat, person, 杯子, no dog")
 
     panel.locator("input[type=file]").first.set_input_files(photos / "coffee.jpg")
 
-    demo.sees(panel, "Cannot judge: 独角兽")
+    demo.sees(panel, "Cannot judge: no dog")
     demo.sees(panel.locator(".ns-table"), re.compile("cup.*by name.*杯子.*cup.*by name", re.DOTALL))
     drawn = panel.locator("img[src*='gradio_api/file=']").last
     assert drawn.evaluate("image => image.naturalWidth") == 320
@@ -208,6 +227,8 @@ def test_caption_says_it_in_both_languages_and_warns(demo: Demo, photos: Path) -
 def test_the_agent_answers_with_its_steps_and_sends_only_what_is_approved(demo: Demo) -> None:
     panel = demo.tab("Agent")
     question = panel.get_by_label("Ask about the pictures")
+    panel.get_by_role("button", name="Is there a picture of a plate of sushi?").click()
+    demo.holds(sync_api.expect(question).to_have_value, "Is there a picture of a plate of sushi?")
     question.fill("notify me if there is a cat")
     panel.get_by_role("button", name="Show the plan only").click()
     demo.sees(panel.locator(".ns-table"), "planned")
@@ -332,3 +353,25 @@ def test_an_interrupt_ends_it_cleanly_and_leaves_nothing_behind(
     assert "what was uploaded is deleted" in said
     assert "Traceback" not in said
     assert list(own.glob("nearsight-demo-*")) == []
+
+
+def test_with_nothing_given_there_is_something_to_search_and_a_word_on_how_to_bring_ones_own(
+    browser: Any, tmp_path: Path
+) -> None:
+    command = [Path(sys.executable).parent / "nearsight", "demo", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+        try:
+            demo = Demo(json.loads(running.stdout.readline())["url"], browser.new_page())
+            demo.page.set_default_timeout(PATIENCE_MS)
+            demo.page.goto(demo.url)
+            panel = demo.tab("Search")
+
+            demo.sees(panel, "nearsight demo --folder ~/Pictures")
+            demo.sees(panel, re.compile(r"[1-9]\d* new, 0 unchanged, 0 unreadable"))
+            panel.get_by_label("What are you looking for?").fill("a running cheetah")
+            panel.get_by_role("button", name="Search", exact=True).click()
+            demo.sees(panel.locator(".ns-card").first, "cheetah")
+            demo.shot("alone")
+        finally:
+            running.send_signal(signal.SIGINT)
+            assert running.wait(timeout=60) == 0

@@ -66,7 +66,7 @@ def test_the_photographs_keep_their_vectors(made: QuantizationReport) -> None:
     for change in made.outputs:
         assert change.cosine >= 0.97, change
         assert change.centred >= 0.97, change
-    assert {change.output for change in made.outputs} == {"embedding", "grid"}
+    assert {change.output for change in made.outputs} == {"embedding", "grid", "lower"}
 
 
 def test_the_file_shrinks_and_leaves_in_float_what_it_should(made: QuantizationReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime
 
 import pytest
@@ -51,6 +52,53 @@ def test_every_command_of_the_written_lists_is_planned_exactly(root, name: str) 
 
     assert len(page["commands"]) == 30
     assert len(wrong) == KNOWN_WRONG[name], wrong
+
+
+def test_questions_that_no_tool_answers_are_declined_and_all_others_kept(root) -> None:
+    page = json.loads((root / "eval" / "commands" / "beyond.json").read_text(encoding="utf-8"))
+    scene = Scene(now=SCENE.now, cameras=tuple(page["cameras"]))
+
+    wrong = {
+        one["question"] for one in page["questions"] if bool(planned(one["question"], scene).steps) != one["answerable"]
+    }
+
+    assert len(page["questions"]) == 125
+    assert wrong == {"What time did the sun rise in Paris?", "Is the dog happy?", "法国的首都是哪里"}
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "有没有很多大树的照片", "昨天湖边有多少天鹅", "桌上有多少钱包", "我爱人的照片", "我不在家的时候有人来过吗", "打开着的门", "订书机", "你好，昨天有狗吗",
+        "谢谢，再找一下猫", "colors of the rainbow", "crop field at dawn", "who is wearing a hat", "who was here this morning",
+        "what did you catch at gate-3 last night", "how many pictures does the gallery have", "how often did a bus pass",
+        "thanks, and show me a cat", "help me find a dog", "2026-11-20", "a.jpg", "good dog", "night",
+    ],
+)  # fmt: skip
+def test_what_only_sounds_like_small_talk_or_an_order_is_looked_for(question: str) -> None:
+    assert planned(question).steps
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "what is the colour of the car in a.jpg", "who is that in a.jpg", "how old is the man in a.jpg", "rotate a.jpg",
+        "when was a.jpg taken?", "what does the sign in a.jpg say", "a.jpg里的人是谁", "a.jpg里的车多少钱", "删除a.jpg", "翻译a.jpg",
+    ],
+)  # fmt: skip
+def test_a_picture_file_does_not_make_every_question_one_that_can_be_answered(question: str) -> None:
+    plan = planned(question)
+
+    assert (plan.steps, plan.intent, plan.confidence) == ((), "beyond", 0.0)
+
+
+@pytest.mark.parametrize("text", ["你好" * 400 + "狗", "hi there " * 100 + "x", "what kind of is " * 60, "能" * 900])
+def test_a_long_muddle_is_read_in_no_time(text: str) -> None:
+    begin = time.perf_counter()
+
+    planned(text)
+
+    assert time.perf_counter() - begin < 2.0
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,17 @@
-"""Greedy decoding on a vocabulary and scores that one can follow by hand."""
+"""Decoding, greedy and by a beam, on a vocabulary and scores that one can follow by hand."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearsight.caption.decode import LONGEST_ECHO, Rules, Spoken, greedy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from nearsight.caption.decode import LONGEST_ECHO, REPEATED, Rules, Spoken, spoken
 
 PIECES = ["<pad>", "<unk>", "</s>", "<en>", "<zh>", "▁a", "▁dog", "▁run", "s", "▁fast", "妈", "狗", "，", "跑"]
 PAD, UNKNOWN, END, EN, ZH = range(5)
@@ -42,21 +39,36 @@ def odds(**wanted: float) -> np.ndarray:
     return np.log(chances).astype(np.float32)
 
 
-def script(*rows: np.ndarray) -> Callable[[int], np.ndarray]:
+Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def script(*rows: np.ndarray) -> Scorer:
     """Scores in the order of the steps, whatever was said; the last row goes on for ever."""
     steps = iter(rows)
 
-    def scorer(_: int) -> np.ndarray:
+    def scorer(latest: np.ndarray, _: np.ndarray) -> np.ndarray:
         nonlocal row
         row = next(steps, row)
-        return row
+        return np.stack([row] * len(latest))
 
     row = rows[-1]
     return scorer
 
 
-def say(*rows: np.ndarray, rules: Rules = ENGLISH, max_words: int = 20) -> Spoken:
-    return greedy(script(*rows), Vocabulary(), rules, max_words)
+def tree(after: dict[str, dict[str, float]]) -> Scorer:
+    """Scores by all that was said before, as the rows that each step goes on from tell it."""
+    told: list[tuple[int, ...]] = [()]
+
+    def scorer(latest: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        nonlocal told
+        told = [(*told[row], int(piece)) for row, piece in zip(rows, latest, strict=True)]
+        return np.stack([odds(**after[Vocabulary().decode(list(way[1:]))]) for way in told])
+
+    return scorer
+
+
+def say(*rows: np.ndarray, rules: Rules = ENGLISH, max_words: int = 20, beams: int = 1) -> Spoken:
+    return spoken(script(*rows), Vocabulary(), rules, max_words, beams)[0]
 
 
 def text(spoken: Spoken) -> str:
@@ -64,28 +76,29 @@ def text(spoken: Spoken) -> str:
 
 
 def test_the_likeliest_pieces_are_said_until_the_end_is_the_likeliest():
-    spoken = say(odds(**{"▁a": 0.5}), odds(**{"▁dog": 0.8}), odds(**{"▁run": 0.5}), odds(s=0.8), odds(end=0.9))
+    said = say(odds(**{"▁a": 0.5}), odds(**{"▁dog": 0.8}), odds(**{"▁run": 0.5}), odds(s=0.8), odds(end=0.9))
 
-    assert text(spoken) == "a dog runs"
-    assert spoken.sureness == pytest.approx((0.5 * 0.8 * 0.5 * 0.8 * 0.9) ** (1 / 5), rel=1e-5)
+    assert text(said) == "a dog runs"
+    assert said.sureness == pytest.approx((0.5 * 0.8 * 0.5 * 0.8 * 0.9) ** (1 / 5), rel=1e-5)
 
 
 def test_each_piece_is_told_to_the_scorer():
     told = []
 
-    def scorer(latest: int) -> np.ndarray:
-        told.append(latest)
-        return [odds(**{"▁a": 0.9}), odds(**{"▁dog": 0.9}), odds(end=0.9)][len(told) - 1]
+    def scorer(latest: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        told.extend(latest)
+        assert rows.tolist() == [0]
+        return np.stack([[odds(**{"▁a": 0.9}), odds(**{"▁dog": 0.9}), odds(end=0.9)][len(told) - 1]])
 
-    greedy(scorer, Vocabulary(), ENGLISH, 20)
+    spoken(scorer, Vocabulary(), ENGLISH, 20)
 
     assert told == [EN, PIECES.index("▁a"), PIECES.index("▁dog")]
 
 
 def test_padding_the_unknown_and_starts_are_never_said():
-    spoken = say(odds(**{"<unk>": 0.6, "▁a": 0.2}), odds(**{"<zh>": 0.6, "▁dog": 0.2}), odds(end=0.9))
+    said = say(odds(**{"<unk>": 0.6, "▁a": 0.2}), odds(**{"<zh>": 0.6, "▁dog": 0.2}), odds(end=0.9))
 
-    assert text(spoken) == "a dog"
+    assert text(said) == "a dog"
 
 
 def test_a_caption_is_never_empty():
@@ -93,9 +106,9 @@ def test_a_caption_is_never_empty():
 
 
 def test_a_word_is_not_said_twice_in_a_row():
-    spoken = say(odds(**{"▁dog": 0.9}), odds(**{"▁dog": 0.6, "▁run": 0.3}), odds(end=0.9))
+    said = say(odds(**{"▁dog": 0.9}), odds(**{"▁dog": 0.6, "▁run": 0.3}), odds(end=0.9))
 
-    assert text(spoken) == "dog run"
+    assert text(said) == "dog run"
 
 
 def test_a_phrase_is_not_said_twice_in_a_row():
@@ -142,18 +155,63 @@ def test_the_words_of_a_chinese_caption_are_its_characters():
     assert sum(c.isalnum() for c in text(say(*rows, rules=CHINESE, max_words=2))) <= 2
 
 
-@given(seed=st.integers(0, 10_000), max_words=st.integers(1, 12), by_characters=st.booleans())
-def test_whatever_the_scores_a_caption_ends_in_time_and_does_not_loop(seed, max_words, by_characters):
+def test_three_pieces_are_not_said_twice_in_one_order():
+    words = ["▁a", "▁dog", "▁run", "▁fast", "▁a", "▁dog"]
+    rows = [odds(**{word: 0.9}) for word in words]
+
+    said = say(*rows, odds(**{"▁run": 0.6, "s": 0.3}), odds(end=0.9))
+
+    assert text(said) == "a dog run fast a dogs"
+
+
+LATER = {
+    "": {"▁a": 0.55, "▁dog": 0.4},
+    "a": {"▁dog": 0.4, "▁run": 0.3},
+    "a dog": {"end": 0.5},
+    "a run": {"end": 0.5},
+    "dog": {"s": 0.9},
+    "dogs": {"end": 0.9},
+}
+
+
+def test_a_beam_finds_what_is_likelier_as_a_whole():
+    """One beam says "a dog" at .55 x .4 x .5; two find "dogs" at .4 x .9 x .9."""
+    (greedy,), beam = (spoken(tree(LATER), Vocabulary(), ENGLISH, 20, beams) for beams in (1, 2))
+
+    assert text(greedy) == "a dog"
+    assert [text(one) for one in beam] == ["dogs", "a dog"]
+    assert beam[0].sureness == pytest.approx((0.4 * 0.9 * 0.9) ** (1 / 3), rel=1e-5)
+
+
+def test_a_beam_that_grows_too_long_ends_where_an_end_was_likeliest():
+    rows = [odds(**{"▁a": 0.9}), odds(**{"▁dog": 0.9}), odds(**{"▁run": 0.6, "end": 0.3}), odds(**{"▁fast": 0.9})]
+
+    assert len(text(say(*rows, max_words=2, beams=3)).split()) <= 2
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    max_words=st.integers(1, 12),
+    by_characters=st.booleans(),
+    beams=st.sampled_from([1, 3]),
+)
+def test_whatever_the_scores_a_caption_ends_in_time_and_does_not_loop(seed, max_words, by_characters, beams):
     random = np.random.default_rng(seed)
     rules = CHINESE if by_characters else ENGLISH
 
-    spoken = greedy(lambda _: random.normal(size=len(PIECES)).astype(np.float32) * 3, Vocabulary(), rules, max_words)
+    def scorer(latest: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        assert len(latest) == len(rows) <= beams
+        return random.normal(size=(len(latest), len(PIECES))).astype(np.float32) * 3
 
-    ids = list(spoken.ids)
+    sentences = spoken(scorer, Vocabulary(), rules, max_words, beams)
+
+    said = sentences[-1]
+    ids = list(said.ids)
+    assert [one.sureness for one in sentences] == sorted((one.sureness for one in sentences), reverse=True)
     assert 1 <= len(ids) <= LONGEST
     assert not set(ids) & {*rules.silent, END}
-    assert 0 < spoken.sureness <= 1
-    assert math.isfinite(spoken.sureness)
+    assert 0 < said.sureness <= 1
+    assert math.isfinite(said.sureness)
     if by_characters:
         assert sum(PIECES[one] != "，" for one in ids) <= max_words
     else:
@@ -161,3 +219,5 @@ def test_whatever_the_scores_a_caption_ends_in_time_and_does_not_loop(seed, max_
         assert all(a != b for a, b in pairwise(ids))
     for size in range(2, LONGEST_ECHO + 1):
         assert all(ids[at : at + size] != ids[at + size : at + 2 * size] for at in range(len(ids) - 2 * size + 1))
+    runs = [tuple(ids[at : at + REPEATED]) for at in range(len(ids) - REPEATED + 1)]
+    assert len(set(runs)) == len(runs)

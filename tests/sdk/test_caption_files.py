@@ -18,7 +18,13 @@ onnx = pytest.importorskip("onnx")
 from onnx import helper, numpy_helper  # noqa: E402
 
 PAGE = nearsight_models.load("nano", "caption")
-OUTPUTS = {"see": "seen", "step": "logits"}
+OUTPUTS = {"top": "cells", "see": "seen", "step": "logits"}
+MATRICES = [
+    (role, weight.name)
+    for role in OUTPUTS
+    for weight in onnx.load(PAGE.files[role]["int8"].path).graph.initializer
+    if weight.name.endswith(".w_scale")
+]
 
 
 def proven(path: Path, role: str, tmp_path: Path, threads: int = 1) -> bool:
@@ -67,17 +73,7 @@ def test_a_constant_answer_is_refused(role, tmp_path):
     assert not changed(role, constant, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("role", "weight"),
-    [
-        ("see", "cells.w_scale"),
-        ("see", "token.1.w_scale"),
-        ("see", "l1.p.k.w_scale"),
-        ("step", "l0.back.o.w_scale"),
-        ("step", "l1.look.o.w_scale"),
-        ("step", "l2.down.w_scale"),
-    ],
-)
+@pytest.mark.parametrize(("role", "weight"), MATRICES)
 def test_a_part_that_is_silent_is_refused(role, weight, tmp_path):
     assert not changed(role, lambda graph: reweighed(graph, weight, lambda array: array * 0), tmp_path)
 
@@ -95,4 +91,4 @@ def test_the_table_of_pieces_is_in_the_file_once():
 
     assert weights["pieces.w_quantized"].data_type == onnx.TensorProto.INT8
     assert "pieces.w" not in weights
-    assert sum(file.bytes for role in OUTPUTS for file in PAGE.files[role].values()) <= 4_800_000
+    assert sum(file.bytes for role in OUTPUTS for file in PAGE.files[role].values()) <= 8_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +101,14 @@ def test_a_true_box_is_matched_once_and_what_lies_half_on_a_crowd_counts_neither
     assert judged == [(pytest.approx(0.9), True), (pytest.approx(0.6), False), (0.5, False)]
 
 
+def test_a_piece_is_left_out_only_if_it_was_seen_in_another_part() -> None:
+    scene = boxes((0, 0, 20, 20), (1, 1, 8, 8), (30, 0, 50, 20))
+    scores = np.array([0.9, 0.8, 0.7])
+
+    assert suppressed(scene, scores, 0.6, parts=np.array([0, 1, 0])).tolist() == [0, 2]
+    assert suppressed(scene, scores, 0.6, parts=np.array([1, 1, 0])).tolist() == [0, 1, 2]
+
+
 @given(scenes(), st.sampled_from([0.3, 0.6]))
 def test_suppressing_twice_changes_nothing(scene, most) -> None:
     places, scores = scene
@@ -173,19 +180,3 @@ def test_the_json_form_is_the_promised_one(three) -> None:
     assert form["size_wh"] == [40, 30]
     assert form["decision"] is None
     assert form["detections"] == three.to_dicts()
-
-
-@pytest.mark.skipif(importlib.util.find_spec("supervision") is not None, reason="supervision is installed here")
-def test_without_supervision_the_remedy_is_named(three) -> None:
-    with pytest.raises(ns.InputError, match="pip install supervision"):
-        ns.to_supervision(three)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("supervision") is None, reason="supervision is not installed")
-def test_supervision_gets_the_same_boxes(three) -> None:
-    handed = ns.to_supervision(three)
-
-    assert handed.xyxy.tolist() == three.boxes_xyxy.tolist()
-    assert handed.confidence.tolist() == three.scores.tolist()
-    assert handed.class_id.tolist() == [0, 1, 0]
-    assert handed.data["class_name"].tolist() == ["car", "taxi", "car"]

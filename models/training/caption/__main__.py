@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from training.caption import export, train
+from training.caption import critic, export, train
 
 
 def main() -> None:
@@ -37,7 +37,11 @@ def main() -> None:
     if not args.write_only:
         trainer.run(args.minutes)
     if args.write_only or trainer.step == trainer.steps:
-        export.write(args.work, trainer)
+        if not (args.work / "critic.pt").exists():
+            trainer.averaged.load_state_dict(torch.load(args.work / "best.pt", weights_only=True))
+            critic.run(trainer, critic.Recipe())
+        trainer.averaged.load_state_dict(torch.load(args.work / "critic.pt", weights_only=True))
+        export.write(args.data, args.work, trainer)
 
 
 if __name__ == "__main__":

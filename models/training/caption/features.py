@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper
 from PIL import Image
 
 import nearsight_models
@@ -30,8 +28,6 @@ VIEWS = {
     "dev": ((False, False),),
     "boxed": ((False, False), (False, True)),
 }
-# Where the shipped graphs hold what later heads stand on.
-LOWER, LAST = "b11.2_DequantizeLinear_Output", "last_DequantizeLinear_Output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,24 +76,23 @@ class Eyes:
         self.size, self.detector_size = search.preprocessing.size_wh, detect.preprocessing.size_wh
         top = work / "top.onnx"
         graphs.write_top(top, lite0.load_trunk())
-        self.tower = _opened(_with_output(search.files["image"]["int8"].path, LOWER, work), threads)
-        self.detector = _opened(_with_output(detect.files["detect"]["int8"].path, LAST, work), threads)
+        self.tower = _opened(search.files["image"]["int8"].path, threads)
+        self.detector = _opened(detect.files["detect"]["int8"].path, threads)
         self.top = _opened(top, threads)
 
     def see(self, pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cells (n, 49, 1280), scene (n, 25, 1280) and findings (n, MOST, 6) of n pictures."""
-        (lower,) = self.tower.run([LOWER], {"pixels": np.stack([fit_picture(p, self.size) for p in pictures])})
+        lower = self.lower(np.stack([fit_picture(p, self.size) for p in pictures]))
         (cells,) = self.top.run(None, {"lower": lower})
         pixels = np.stack([fit_picture(p, self.detector_size) for p in pictures])
-        boxes, scores, last = self.detector.run(["boxes", "scores", LAST], {"pixels": pixels})
+        boxes, scores, scene = self.detector.run(["boxes", "scores", "scene"], {"pixels": pixels})
         findings = [listed(b, s, self.page.settings["max_overlap"]) for b, s in zip(boxes, scores, strict=True)]
-        return cells, pooled(last), np.stack(findings)
+        return cells, scene, np.stack(findings)
 
-
-def pooled(last: np.ndarray) -> np.ndarray:
-    """From the last map (n, 1280, 10, 10) to the means of two by two cells, (n, 25, 1280)."""
-    means = last.reshape(len(last), WIDTH, 5, 2, 5, 2).mean((3, 5))
-    return means.reshape(len(last), WIDTH, SCENE).transpose(0, 2, 1)
+    def lower(self, pixels: np.ndarray) -> np.ndarray:
+        """The grid (n, 112, 14, 14) below which the tower was never trained, of fitted pictures."""
+        (lower,) = self.tower.run(["lower"], {"pixels": pixels})
+        return np.asarray(lower)
 
 
 def _opened(path: Path, threads: int) -> ort.InferenceSession:
@@ -105,17 +100,6 @@ def _opened(path: Path, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _with_output(source: Path, name: str, work: Path) -> Path:
-    """A copy of a graph that also gives out one of its inner arrays, if it does not already."""
-    graph_model = onnx.load(source)
-    if name in {output.name for output in graph_model.graph.output}:
-        return source
-    graph_model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    target = work / f"{source.stem}.more.onnx"
-    onnx.save(graph_model, target)
-    return target
 
 
 def _seen(folder: Path, part: str) -> Iterator[list[Image.Image]]:

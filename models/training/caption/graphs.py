@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
+from nearsight.caption.findings import MOST
 from training import lite0
 from training.caption import model, texts
 from training.graphs import Writer, grid_nodes, layer_nodes
@@ -109,26 +110,39 @@ def _layers(decoder: model.Decoder) -> list[model.Layer]:
 
 
 def write_see(path: Path, decoder: model.Decoder) -> None:
-    """`grid` (n, 49, 1280) and `embedding` (n, 512) to `seen`: every layer's keys and values of 51 places."""
+    """`cells` (n, 49, 1280), `scene` (n, 25, 1280) and `findings` (n, MOST, 6) to `seen`.
+
+    These are every layer's keys and values of 86 places.
+    """
     w = DecoderGraph(decoder)
-    cells = w.module("grid", "cells", decoder.cells)
-    scaled = w.node("Mul", ["embedding", "big"], "embedding.big")
-    w.constant("sides", np.array([model.HALF, model.HALF], np.int64))
-    w.nodes.append(helper.make_node("Split", [scaled, "sides"], ["half.0", "half.1"], name="halves", axis=1))
-    two = [w.module(f"half.{side}", f"token.{side}", layer) for side, layer in enumerate(decoder.halves)]
+    grids = [
+        w.module(name, f"{name}.seen", layer) for name, layer in (("cells", decoder.cells), ("scene", decoder.scene))
+    ]
+    w.constant("fields", np.array([1, model.FINDING - 1], np.int64))
+    w.constant("deepest", np.array([2], np.int64))
+    w.nodes.append(helper.make_node("Split", ["findings", "fields"], ["kind", "box"], name="finding", axis=2))
+    kind = w.node("Cast", [w.node("Squeeze", ["kind", "deepest"], "kind.flat")], "kind.number", to=TensorProto.INT64)
+    table = w.constant("kinds", decoder.kinds.weight.detach().numpy() * SCALE)
+    found = w.node(
+        "Add", [w.node("Gather", [table, kind], "kind.seen"), w.module("box", "box.seen", decoder.box)], "found"
+    )
+    joined = w.node("Concat", [*grids, found], "joined", axis=1)
     places = w.constant("places", decoder.places.detach().numpy())
-    joined = w.node("Concat", [cells, w.stack(two, "tokens")], "joined", axis=1)
     x = w.norm(w.node("Add", [joined, places], "placed"), "seen.norm", decoder.seen_norm)
     rows = [part for index, layer in enumerate(_layers(decoder)) for part in w.halves(x, f"l{index}.p", layer.picture)]
     w.stack(rows, "seen")
-    inputs = [_floats("grid", "n", model.CELLS, model.WIDTH), _floats("embedding", "n", features.EMBEDDING)]
+    inputs = [
+        _floats("cells", "n", model.CELLS, model.WIDTH),
+        _floats("scene", "n", model.SCENE, model.WIDTH),
+        _floats("findings", "n", MOST, model.FINDING),
+    ]
     w.save(path, "nano.caption.see", inputs, [_kept(w, "seen", model.SEEN)])
 
 
 def write_top(path: Path, trunk: lite0.Trunk) -> None:
     """The untouched trunk's upper half: `lower` (n, 112, 14, 14), the grid it shares with search, to `cells`."""
     layers = lite0.layers_of(trunk)
-    first = 1 + [layer.name for layer in layers].index(f"b{lite0.LOWER_BLOCKS - 1}.2")
+    first = 1 + [layer.name for layer in layers].index(lite0.LOWER)
     w = Writer()
     grid_nodes(w, layer_nodes(w, layers[first:], "lower"), "cells")
     given, wanted = _floats("lower", "n", 112, 14, 14), _floats("cells", "n", model.CELLS, model.WIDTH)

@@ -28,14 +28,18 @@ def agreement() -> ModuleType:
 
 @torch.inference_mode()
 def said(decoder: model.Decoder, seen: features.Features, pictures: np.ndarray, start: int) -> list[list[int]]:
-    """Ids of greedy captions of the first view of these pictures: the whole picture through the INT8 tower."""
+    """Ids of greedy captions of the first view of these pictures, the whole one."""
     found: list[list[int]] = []
     for at in range(0, len(pictures), BATCH):
-        rows = pictures[at : at + BATCH]
-        grid = torch.from_numpy(seen.grid[rows, 0].astype(np.float32))
-        embedding = torch.from_numpy(seen.embedding[rows, 0].astype(np.float32))
-        found += decoder.greedy(decoder.see(grid, embedding), start)
+        found += decoder.greedy(decoder.see(*first_view(seen, pictures[at : at + BATCH])), start)
     return found
+
+
+def first_view(seen: features.Features, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cells, scene and findings of the whole of these pictures."""
+    parts = (seen.cells, seen.scene, seen.findings)
+    cells, scene, findings = (torch.from_numpy(part[rows, 0].astype(np.float32)) for part in parts)
+    return cells, scene, findings
 
 
 def spare(

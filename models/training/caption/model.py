@@ -50,6 +50,10 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, source: torch.Tensor, *, causal: bool) -> torch.Tensor:
         """Attend from x (n, t, width) to source (n, s, width); a causal one sees only what came before."""
         keys, values = (self.split(part) for part in self.keys(source).chunk(2, dim=-1))
+        return self.looked(x, keys, values, causal=causal)
+
+    def looked(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *, causal: bool) -> torch.Tensor:
+        """Attend from x (n, t, width) to keys and values (n, heads, s, width / heads)."""
         # Written out: on two cores torch's fused kernel takes several times as long on the way back.
         likeness = self.split(self.query(x)) @ keys.transpose(2, 3) * keys.shape[-1] ** -0.5
         if causal:
@@ -101,7 +105,11 @@ class Decoder(nn.Module):
             nn.init.normal_(table.weight, std=0.04)
 
     def see(self, cells: torch.Tensor, scene: torch.Tensor, findings: torch.Tensor) -> torch.Tensor:
-        """Cells (n, 49, 1280), scene (n, 25, 1280) and findings (n, MOST, 6): what captions look at, (n, SEEN, width)."""
+        """From cells (n, 49, 1280), scene (n, 25, 1280) and findings (n, MOST, 6) to what captions look at.
+
+        Returns:
+            (n, SEEN, width).
+        """
         found = self.kinds(findings[..., 0].long()) * 16.0 + self.box(findings[..., 1:])
         seen = torch.cat([self.cells(cells), self.scene(scene), found], 1) + self.places
         return self.drop(self.seen_norm(seen.to(_narrow(seen))))
@@ -119,17 +127,67 @@ class Decoder(nn.Module):
         return functional.linear(states, self.pieces.weight, self.bias)
 
     @torch.inference_mode()
-    def greedy(self, seen: torch.Tensor, start: int, longest: int = texts.LONGEST) -> list[list[int]]:
-        """The likeliest piece after each piece, for every picture; for the curve, so without a cache."""
-        ids = torch.full((len(seen), 1), start)
+    def spoken(self, seen: torch.Tensor, start: int, *, drawn: bool = False) -> torch.Tensor:
+        """Captions as ids (n, t), PAD behind their END: the likeliest piece after each piece, or drawn at random."""
+        memory, ids = Memory(self, seen), torch.full((len(seen), 1), start)
         ended = torch.zeros(len(seen), dtype=torch.bool)
-        for _ in range(longest - 1):
-            logits = self.scores(self(ids, seen)[:, -1]).float()
-            logits[:, [texts.PAD, texts.UNKNOWN, *range(texts.EN, texts.TRANSLATED + 1)]] = -torch.inf
-            logits.scatter_(1, ids[:, -1:], -torch.inf)  # no piece twice in a row
-            following = logits.argmax(1).masked_fill(ended, texts.PAD)
+        silent = [texts.PAD, texts.UNKNOWN, *range(texts.EN, texts.TRANSLATED + 1)]
+        for _ in range(texts.LONGEST - 1):
+            logits = memory.step(ids[:, -1:]).float()
+            logits[:, silent] = -torch.inf
+            if drawn:
+                following = torch.multinomial(logits.softmax(-1), 1)[:, 0]
+            else:
+                logits.scatter_(1, ids[:, -1:], -torch.inf)  # no piece twice in a row
+                following = logits.argmax(1)
+            following = following.masked_fill(ended, texts.PAD)
             ids = torch.cat([ids, following[:, None]], 1)
             ended |= following == texts.END
             if ended.all():
                 break
-        return [[i for i in row[1:] if i not in (texts.PAD, texts.END)] for row in ids.tolist()]
+        return ids
+
+    def greedy(self, seen: torch.Tensor, start: int) -> list[list[int]]:
+        """The likeliest pieces of each caption, without start and end; for the curve."""
+        return [bare(row) for row in self.spoken(seen, start).tolist()]
+
+
+def bare(ids: list[int]) -> list[int]:
+    """A caption without its start, its end and what fills it up."""
+    return [i for i in ids[1:] if i not in (texts.PAD, texts.END)]
+
+
+class Memory:
+    """Captions as they are spoken, piece by piece: keys and values of what was said and of what is seen are kept.
+
+    Args:
+        decoder: The decoder.
+        seen: (n, SEEN, width), one row a caption.
+    """
+
+    def __init__(self, decoder: Decoder, seen: torch.Tensor) -> None:
+        self.decoder = decoder
+        self.shown = [self._halves(layer.picture, seen) for layer in decoder.layers]
+        self.said: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * len(self.shown)
+        self.length = 0
+
+    @staticmethod
+    def _halves(attention: Attention, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = (attention.split(part) for part in attention.keys(x).chunk(2, dim=-1))
+        return keys, values
+
+    def step(self, latest: torch.Tensor) -> torch.Tensor:
+        """Logits (n, pieces) of what follows the latest pieces (n, 1)."""
+        decoder = self.decoder
+        x = decoder.pieces(latest) * 16.0 + decoder.positions[self.length]
+        x = x.to(_narrow(x))
+        for place, layer in enumerate(decoder.layers):
+            y = layer.norms[0](x)
+            new, before = self._halves(layer.back, y), self.said[place]
+            keys, values = new if before is None else (torch.cat(pair, 2) for pair in zip(before, new, strict=True))
+            self.said[place] = (keys, values)
+            x = x + layer.back.looked(y, keys, values, causal=False)
+            x = x + layer.picture.looked(layer.norms[1](x), *self.shown[place], causal=False)
+            x = x + layer.think(layer.norms[2](x))
+        self.length += 1
+        return decoder.scores(decoder.norm(x)[:, 0])

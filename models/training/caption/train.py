@@ -15,6 +15,7 @@ from training.caption import features, judge, model, texts
 
 log = logging.getLogger("training")
 SPARE = 400  # training pictures kept for the curve and the calibration
+NOTHING = (float(model.CLASSES), *(0.0,) * (model.FINDING - 1))  # a finding that is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Recipe:
     smoothing: float = 0.1
     averaged: float = 0.998
     translated: float = 0.25  # share of the Chinese captions that are machine translations
-    cells_hidden: float = 0.1
+    hidden: float = 0.1  # share of the cells and of the findings that a step does not see
     boxed: int = 6  # of the pictures of a step: how many have captions made from boxes
 
 
@@ -129,35 +130,52 @@ class Trainer:
             ids[place, : len(row)] = row
         return ids
 
-    def _views(self, seen: features.Features, pictures: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Grid and embedding of one view of each picture."""
-        view = self.random.integers(seen.grid.shape[1], size=len(pictures))
-        grid, embedding = seen.grid[pictures, view], seen.embedding[pictures, view]
-        return torch.from_numpy(grid.astype(np.float32)), torch.from_numpy(embedding.astype(np.float32))
+    def views(self, pictures: np.ndarray, others: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Cells, scene and findings of a random view of each captioned picture, then of each boxed one."""
+        drawn = [
+            (seen, rows, self.random.integers(seen.cells.shape[1], size=len(rows)))
+            for seen, rows in ((self.features, pictures), (self.boxed, others))
+            if len(rows)
+        ]
+        return tuple(
+            torch.from_numpy(
+                np.concatenate([getattr(s, part)[rows, view] for s, rows, view in drawn]).astype(np.float32)
+            )
+            for part in ("cells", "scene", "findings")
+        )
 
     def _step(self, pictures: np.ndarray) -> float:
-        recipe = self.recipe
-        others = self.random.choice(self.others, recipe.boxed, replace=False)
-        both = self._views(self.features, pictures), self._views(self.boxed, others)
-        grid, embedding = (torch.cat(pair) for pair in zip(*both, strict=True))
-        ids = torch.from_numpy(self._drawn(np.concatenate([pictures, len(self.features.names) + others])))
-        self.decoder.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            shown = torch.rand(*grid.shape[:2], 1) >= recipe.cells_hidden
-            states = self.decoder(ids[:, :-1], self.decoder.see(grid * shown, embedding))
-            wanted = ids[:, 1:]
-            asked = (wanted != texts.PAD) & (wanted != texts.UNKNOWN)
-            logits = self.decoder.scores(states[asked])
-        loss = functional.cross_entropy(logits.float(), wanted[asked], label_smoothing=recipe.smoothing)
+        loss = self.loss(pictures)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(recipe.rate * self._rate())
+            group["lr"] = float(self.recipe.rate * self._rate())
         self.optimizer.step()
         self.step += 1
         self._average()
         return float(loss.detach())
+
+    def written(self, count: int) -> torch.Tensor:
+        """The loss on so many pictures, drawn at random."""
+        return self.loss(self.random.choice(self.trained, count - self.recipe.boxed, replace=False))
+
+    def loss(self, pictures: np.ndarray) -> torch.Tensor:
+        """Cross-entropy of what people wrote about these pictures, and of what the boxes of a few others say."""
+        recipe = self.recipe
+        others = self.random.choice(self.others, recipe.boxed, replace=False)
+        cells, scene, findings = self.views(pictures, others)
+        ids = torch.from_numpy(self._drawn(np.concatenate([pictures, len(self.features.names) + others])))
+        self.decoder.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = [torch.rand(*part.shape[:2], 1) < recipe.hidden for part in (cells, scene, findings)]
+            findings = torch.where(hidden[2], torch.tensor(NOTHING), findings)
+            seen = self.decoder.see(cells * ~hidden[0], scene * ~hidden[1], findings)
+            states = self.decoder(ids[:, :-1], seen)
+            wanted = ids[:, 1:]
+            asked = (wanted != texts.PAD) & (wanted != texts.UNKNOWN)
+            logits = self.decoder.scores(states[asked])
+        return functional.cross_entropy(logits.float(), wanted[asked], label_smoothing=recipe.smoothing)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nearsight.agent.events import ANYTHING, counted_once, exactly, recorded, when
-from nearsight.agent.tools import Outcome, Parameter, Tool
+from nearsight.agent.tools import Outcome, Tool, parameters_of, summary_of
 from nearsight.errors import InputError, NearsightError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nearsight.gallery import Gallery
     from nearsight.values import Hit, Hits
-    from nearsight_npu import Policy
+    from nearsight_npu import Decision, Policy
 
 # Hits that stand behind a count; the number itself is not limited.
 SHOWN = 20
@@ -34,67 +34,55 @@ class UnsentError(NearsightError):
     """The function that was given for messages could not send one."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class BuiltIn:
-    """Nearsight's own tools over one gallery; models are loaded when the first question needs them.
+    """Nearsight's own tools, with what `Agent` was given for them; models are made when they are first needed."""
 
-    Args:
-        gallery: where `search` and `count` look; None for an agent that only looks at pictures.
-        detector: what `detect` asks; None makes a `Detector` when it is first needed.
-        captioner: what `describe` asks; None makes a `Captioner` when it is first needed.
-        policy: for the models made here.
-        notify: what `notify` calls with the message.
-    """
-
-    def __init__(
-        self,
-        *,
-        gallery: Gallery | None,
-        detector: Any = None,
-        captioner: Any = None,
-        policy: Policy | None = None,
-        notify: Callable[[str], None] | None = None,
-    ) -> None:
-        self.gallery = gallery
-        self.policy = policy
-        self._given_detector, self._given_captioner, self._notify = detector, captioner, notify
+    gallery: Gallery | None
+    detector: Any = None
+    captioner: Any = None
+    policy: Policy | None = None
+    send: Callable[[str], None] | None = None
 
     def tools(self, language: str = "en") -> tuple[Tool, ...]:
         """Give the five tools; `describe` answers in the language given."""
-        text = [Parameter(name=name, kind="str", default="") for name in ("camera", "after", "before")]
-        query, image = Parameter(name="query", kind="str"), Parameter(name="image", kind="str")
-        labels = Parameter(name="labels", kind="list[str]")
-        k = Parameter(name="k", kind="int", default=5)
-        return (
-            _tool("search", "find the pictures that show something", self.search, query, k, *text),
-            _tool("count", "count what was recorded, or the pictures that show something", self.count, query, *text),
-            _tool("describe", "say what a picture file shows", partial(self.describe, language=language), image),
-            _tool("detect", "find things in a picture file by their names", self.detect, image, labels),
-            _tool("notify", "send a message", self.notify, Parameter(name="message", kind="str"), has_effects=True),
+
+        def describe(image: str) -> Outcome:
+            """Say what a picture file shows."""
+            said = self._captioner.caption(image, language=language)
+            told = {"text": said.text, "confidence": said.confidence}
+            return Outcome(result=told, found=int(bool(said.text)), decision=said.decision)
+
+        return tuple(
+            Tool(
+                name=call.__name__,
+                summary=summary_of(call),
+                parameters=parameters_of(call),
+                call=call,
+                own=True,
+                has_effects=call == self.notify,
+            )
+            for call in (self.search, self.count, describe, self.detect, self.notify)
         )
 
     def cameras(self) -> tuple[str, ...]:
         """Give the names of the cameras in the gallery."""
         return () if self.gallery is None else tuple(name for name in self.gallery.stats().cameras if name)
 
-    def search(self, query: str, k: int, camera: str, after: str, before: str) -> Outcome:
-        """Find pictures; recorded events where the query names a class and there are some; the newest for ""."""
+    def search(self, query: str, k: int = 5, camera: str = "", after: str = "", before: str = "") -> Outcome:
+        """Find the pictures, or the recorded events, that show something; the newest for an empty query."""
         gallery, filters = self._narrowed(camera, after, before)
         if not query.strip():
             return _newest(self._all(gallery, filters), k)
         events = recorded(gallery, query, filters)
         if events:
-            items = tuple(reversed(events))[:k]
-            return Outcome(
-                result={"basis": "events", "matches": len(events), "hits": _plain(items)},
-                found=len(events),
-                items=items,
-            )
+            return _outcome({"basis": "events", "matches": len(events)}, len(events), tuple(reversed(events))[:k])
         hits = gallery.search(query, k=k, **filters)
-        told = {"basis": "pictures", "matches": len(hits), "hits": _plain(hits.items), **_judged(hits)}
-        return Outcome(result=told, found=len(hits), items=hits.items, decision=hits.decision)
+        told = {"basis": "pictures", "matches": len(hits), **_judged(hits)}
+        return _outcome(told, len(hits), hits.items, hits.decision)
 
-    def count(self, query: str, camera: str, after: str, before: str) -> Outcome:
-        """Count recorded things exactly, else pictures above the relevance threshold; all pictures for ""."""
+    def count(self, query: str, camera: str = "", after: str = "", before: str = "") -> Outcome:
+        """Count what was recorded, else the pictures that show something; all pictures for an empty query."""
         gallery, filters = self._narrowed(camera, after, before)
         if not query.strip():
             everything = _newest(self._all(gallery, filters), SHOWN)
@@ -104,21 +92,13 @@ class BuiltIn:
             kinds, things = counted_once(events)
             told = {"basis": "events", "kinds": kinds, "count": len(things), "events": len(events)}
             told["uncounted"] = [] if camera else self._without_events(gallery, query)
-            shown = things[:SHOWN]
-            return Outcome(result={**told, "hits": _plain(shown)}, found=len(things), items=shown)
+            return _outcome(told, len(things), things[:SHOWN])
         hits = gallery.search(query, k=max(1, len(gallery)), **filters)
         told = {"basis": "pictures", "count": len(hits), "estimate": True, **_judged(hits)}
-        shown = hits.items[:SHOWN]
-        return Outcome(result={**told, "hits": _plain(shown)}, found=len(hits), items=shown, decision=hits.decision)
-
-    def describe(self, image: str, *, language: str) -> Outcome:
-        """Caption a picture file."""
-        said = self._captioner.caption(image, language=language)
-        told = {"text": said.text, "confidence": said.confidence}
-        return Outcome(result=told, found=int(bool(said.text)), decision=said.decision)
+        return _outcome(told, len(hits), hits.items[:SHOWN], hits.decision)
 
     def detect(self, image: str, labels: list[str]) -> Outcome:
-        """Find things in a picture file."""
+        """Find things in a picture file by their names."""
         found = self._detector.detect(image, labels)
         boxes = [
             {"label": label, "score": round(float(score), 4), "box_xyxy": [round(float(side), 1) for side in box]}
@@ -130,30 +110,26 @@ class BuiltIn:
         return Outcome(result={**told, "similar": sorted(similar)}, found=len(boxes), decision=found.decision)
 
     def notify(self, message: str) -> Outcome:
-        """Hand a message to the function that was given for it."""
-        if self._notify is None:
+        """Send a message."""
+        if self.send is None:
             raise InputError("a message was to be sent; there is nowhere to send it; give Agent(notify=function)")
         try:
-            self._notify(message)
+            self.send(message)
         except OSError as error:
             raise UnsentError(f"the message could not be sent: {error.strerror or error}") from error
         return Outcome(result={"sent": message}, found=1)
 
     @cached_property
     def _detector(self) -> Any:
-        if self._given_detector is not None:
-            return self._given_detector
         from nearsight.detect import Detector
 
-        return Detector(policy=self.policy)
+        return Detector(policy=self.policy) if self.detector is None else self.detector
 
     @cached_property
     def _captioner(self) -> Any:
-        if self._given_captioner is not None:
-            return self._given_captioner
         from nearsight.caption import Captioner
 
-        return Captioner(policy=self.policy)
+        return Captioner(policy=self.policy) if self.captioner is None else self.captioner
 
     def _narrowed(self, camera: str, after: str, before: str) -> tuple[Gallery, dict[str, Any]]:
         """Turn the arguments of a tool into filters of the gallery.
@@ -183,20 +159,14 @@ def _judged(hits: Hits) -> dict[str, Any]:
     return {name: getattr(hits, name) for name in ("total_considered", "best_relevance", "min_relevance")}
 
 
-def _tool(
-    name: str, summary: str, call: Callable[..., Outcome], *parameters: Parameter, has_effects: bool = False
-) -> Tool:
-    return Tool(name=name, summary=summary, parameters=parameters, call=call, own=True, has_effects=has_effects)
-
-
 def _newest(everything: Hits, k: int) -> Outcome:
     """Take the newest pictures."""
     hits = sorted(everything.items, key=when, reverse=True)[:k]
-    items = tuple(exactly(hit) for hit in hits)
     total = everything.total_considered
     told = {"basis": "all", "matches": total, "total_considered": total}
-    return Outcome(result={**told, "hits": _plain(items)}, found=total, items=items)
+    return _outcome(told, total, tuple(exactly(hit) for hit in hits))
 
 
-def _plain(items: tuple[Hit, ...]) -> list[dict[str, Any]]:
-    return [hit.to_dict() for hit in items]
+def _outcome(told: dict[str, Any], found: int, items: tuple[Hit, ...], decision: Decision | None = None) -> Outcome:
+    hits = [hit.to_dict() for hit in items]
+    return Outcome(result={**told, "hits": hits}, found=found, items=items, decision=decision)

@@ -66,7 +66,7 @@ class Agent:
         if isinstance(planner, str) and planner != NANO:
             raise InputError(f'there is no planner "{planner}"; there is "{NANO}"')
         self._planner: Planner = RulePlanner() if isinstance(planner, str) else planner
-        self._built_in = BuiltIn(gallery=gallery, detector=detector, captioner=captioner, policy=policy, notify=notify)
+        self._built_in = BuiltIn(gallery=gallery, detector=detector, captioner=captioner, policy=policy, send=notify)
         self._own = tuple(from_function(function) for function in tools)
         self._approve, self._now, self._policy = approve, now, policy
         names = [tool.name for tool in (*self._built_in.tools(), *self._own)]
@@ -142,18 +142,16 @@ class Agent:
         begin = time.perf_counter()
         try:
             tool = _named(step.tool, tools)
-            arguments = checked(tool, step.arguments)
-            step = replace(step, arguments=arguments)
+            step = replace(step, arguments=checked(tool, step.arguments))
             if tool.has_effects and not self._approved(step):
                 return replace(step, status="refused", result={"error": "needs approval"})
             # How long a person thought about it does not count.
             begin = time.perf_counter()
-            outcome = tool.call(**arguments)
-        except UnknownCameraError as error:
-            told = {"error": str(error), "mistake": True, "camera": error.camera, "cameras": list(error.cameras)}
-            return replace(step, status="failed", result=told, latency_ms=_ms_since(begin))
+            outcome = tool.call(**step.arguments)
         except (InputError, RemoteError, UnsentError) as error:
-            told = {"error": str(error), "mistake": isinstance(error, InputError)}
+            told: dict[str, Any] = {"error": str(error), "mistake": isinstance(error, InputError)}
+            if isinstance(error, UnknownCameraError):
+                told |= {"camera": error.camera, "cameras": list(error.cameras)}
             return replace(step, status="failed", result=told, latency_ms=_ms_since(begin))
         return replace(
             step,

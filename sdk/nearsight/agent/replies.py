@@ -67,9 +67,9 @@ _TEMPLATES: dict[str, tuple[str, str]] = {
     "stop": (".", "。"),
     "message not sent": ('The message "{}" was not sent: {}.', "消息“{}”没有发送：{}。"),
     "not called": ("{} was not called: {}.", "没有调用{}：{}。"),
-    "approval": ("it needs approval", "需要批准"),
-    "nothing found": ("the condition does not hold", "条件不成立"),
-    "unknown condition": ("nothing could be looked at, so nobody knows", "没有可看的照片，条件无法判断"),
+    "why refused": ("it needs approval", "需要批准"),
+    "why nothing found": ("the condition does not hold", "条件不成立"),
+    "why unknown": ("nothing could be looked at, so nobody knows", "没有可看的照片，条件无法判断"),
     "no camera": (
         'There is no camera "{}" in this gallery; there are: {}.',
         "图库里没有摄像头“{}”；现有：{}。",
@@ -126,8 +126,7 @@ class _Speech:
         return self("file", step.tool, _one_line(result.get("value", result)))
 
     def _not_done(self, step: Step, result: dict[str, Any]) -> str:
-        names = {"unknown": "unknown condition", "nothing found": "nothing found"}
-        why = self("approval" if step.status == "refused" else names[result["why"]])
+        why = self(f"why {result.get('why', step.status)}")
         if step.tool == "notify":
             return self("message not sent", _one_line(step.arguments["message"]), why)
         return self("not called", step.tool, why)

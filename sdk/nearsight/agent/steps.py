@@ -43,15 +43,8 @@ class Step:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the step in the form of `nearsight ask --json`."""
-        return {
-            "tool": self.tool,
-            "arguments": self.arguments,
-            "result": self.result,
-            "status": self.status,
-            "note": self.note,
-            "source": self.source,
-            "latency_ms": self.latency_ms,
-        }
+        names = ("tool", "arguments", "result", "status", "note", "source", "latency_ms")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +54,8 @@ class Plan:
     Attributes:
         steps: in order.
         language: of the question, "en" or "zh".
-        intent: what kind of question it is: "find", "exists", "count", "what", "describe", "detect", "notify", "tool".
+        intent: what kind of question it is: "find", "exists", "count", "what", "describe", "detect", "notify", "tool",
+            or "beyond" for one that no tool answers.
         confidence: share of the question that was understood, 0 to 1.
         notes: how open wordings were taken, and what was not understood.
         decision: how the plan came about, where more than the rules took part.

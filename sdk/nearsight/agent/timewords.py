@@ -7,8 +7,8 @@ import re
 # What stands in a text where a time was taken out.
 GAP = "\n"
 
-_ENGLISH = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_NUMBERS: dict[str, float] = {word: value for value, word in enumerate(_ENGLISH, 1)} | {
+ENGLISH = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBERS: dict[str, float] = {word: value for value, word in enumerate(ENGLISH, 1)} | {
     "a": 1, "an": 1, "half": 0.5, "half a": 0.5, "half an": 0.5, "a couple of": 2, "twenty": 20, "thirty": 30
 }  # fmt: skip
 _DIGITS: dict[str, float] = {sign: value for value, sign in enumerate("零一二三四五六七八九")} | {
@@ -27,7 +27,7 @@ PARTS = {
     "半夜": (18, 30), "晚间": (18, 30), "晚": (18, 30), "夜": (18, 30),
 }  # fmt: skip
 
-_NUM = rf"(?:(?:\d+|half\s+an?|half|a\s+couple\s+of|an?|{'|'.join(_ENGLISH)}|twenty|thirty)(?:\s+and\s+a\s+half)?)"
+_NUM = rf"(?:(?:\d+|half\s+an?|half|a\s+couple\s+of|an?|{'|'.join(ENGLISH)}|twenty|thirty)(?:\s+and\s+a\s+half)?)"
 _HAN = r"(?:\d+|[零〇一二两三四五六七八九十半]{1,3})"
 _UNIT = r"(?P<unit>minute|hour|day|week|month|year)s?"
 _UNIT_ZH = r"(?:个(?P<more>半)?)?(?P<unit>分钟|小时|钟头|天|周|星期|礼拜|月|年)"
@@ -125,7 +125,7 @@ def _clock(number: int) -> str:
         (?P<pre{n}>{_PART_ZH})?(?P<zh{n}>\d{{1,2}}|[零一二两三四五六七八九十]{{1,3}})(?:点钟?|时)
         (?:(?P<zhalf{n}>半)|(?P<zmin{n}>\d{{1,2}}|[一二三四五十]{{1,3}})分|(?P<zquarter{n}>一刻))?
       | (?P<half{n}>half\s+past\s+)?(?:(?<![A-Za-z0-9])|(?<=\nT))
-        (?P<h{n}>\d{{1,2}}|noon|midnight|{"|".join(_ENGLISH)})(?![\d/-])
+        (?P<h{n}>\d{{1,2}}|noon|midnight|{"|".join(ENGLISH)})(?![\d/-])
         (?:[:：](?P<min{n}>\d\d)(?::\d\d)?)?(?:\s*(?P<ap{n}>[ap])\.?m\b\.?)?(?:\s*o'?clock)?
     )"""
 

@@ -108,24 +108,9 @@ def from_function(function: Callable[..., Any]) -> Tool:
     Raises:
         AgentError: if it lacks one of these.
     """
-    name = getattr(function, "__name__", repr(function))
-    summary = (inspect.getdoc(function) or "").partition("\n")[0].strip()
+    name, summary = getattr(function, "__name__", repr(function)), summary_of(function)
     if not name.isidentifier() or not summary:
         raise AgentError(f"{name} was given as a tool; a tool is a named function with a docstring; add one")
-    hints = typing.get_type_hints(function)
-    parameters = []
-    for parameter in inspect.signature(function).parameters.values():
-        kind = KINDS.get(hints.get(parameter.name))
-        if kind is None or parameter.kind in {
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-            parameter.POSITIONAL_ONLY,
-        }:
-            raise AgentError(
-                f"the tool {name} has the parameter {parameter}; give each a name and one of the types "
-                f"{', '.join(KINDS.values())}"
-            )
-        parameters.append(Parameter(name=parameter.name, kind=kind, default=parameter.default))
 
     def call(**arguments: Any) -> Outcome:
         try:
@@ -135,7 +120,31 @@ def from_function(function: Callable[..., Any]) -> Tool:
             raise AgentError(f"the tool {name} failed: {type(error).__name__}: {error}; see its own code") from error
         return Outcome(result={"value": _plain(value)}, found=int(bool(value)))
 
-    return Tool(name=name, summary=summary, parameters=tuple(parameters), call=call)
+    return Tool(name=name, summary=summary, parameters=parameters_of(function), call=call)
+
+
+def summary_of(function: Callable[..., Any]) -> str:
+    """Give the first line of a function's docstring."""
+    return (inspect.getdoc(function) or "").partition("\n")[0].strip()
+
+
+def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
+    """Read the parameters of a function from its signature.
+
+    Raises:
+        AgentError: for one without a name or of another type than `KINDS`.
+    """
+    hints = typing.get_type_hints(function)
+    parameters = []
+    for one in inspect.signature(function).parameters.values():
+        kind = KINDS.get(hints.get(one.name))
+        if kind is None or one.kind not in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}:
+            raise AgentError(
+                f"the tool {function.__name__} has the parameter {one}; give each a name and one of the types "
+                f"{', '.join(KINDS.values())}"
+            )
+        parameters.append(Parameter(name=one.name, kind=kind, default=one.default))
+    return tuple(parameters)
 
 
 def _plain(value: Any) -> Any:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from nearsight.caption.captioner import Caption, Captioner
+from nearsight.caption.memory import Memory
 
-__all__ = ["Caption", "Captioner"]
+__all__ = ["Caption", "Captioner", "Memory"]

@@ -1,4 +1,4 @@
-"""From the scores of next pieces to a sentence: greedy, without loops, within a number of words; pure."""
+"""From the scores of next pieces to a sentence: a beam without loops, within a number of words; pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Scorer = Callable[[int], NDArray[np.float32]]
+    Scorer = Callable[[NDArray[np.int64], NDArray[np.intp]], NDArray[np.float32]]
 
-# A phrase of up to this many pieces may not be said twice in a row.
-LONGEST_ECHO = 4
+# A phrase of up to this many pieces may not be said twice in a row; a longer one would repeat three pieces.
+LONGEST_ECHO = 2
+REPEATED = 3  # pieces that may not be said a second time in the same order
 
 
 class Pieces(Protocol):
@@ -65,51 +66,96 @@ class Spoken:
     sureness: float
 
 
-def greedy(scorer: Scorer, pieces: Pieces, rules: Rules, max_words: int) -> Spoken:
-    """Say the likeliest piece after each piece, until the end is the likeliest.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """A caption that has not ended.
 
-    A caption that would grow longer than `max_words` ends after that of its words after which an end was likeliest, so
-    that it does not stop in the middle of a phrase.
+    Attributes:
+        said: m pieces.
+        chances: their probabilities.
+        ends: the probability of an end before each of them.
+        log: log probability of all pieces together.
+        row: which row of the scorer's latest answer it goes on from.
+    """
+
+    said: tuple[int, ...] = ()
+    chances: tuple[float, ...] = ()
+    ends: tuple[float, ...] = ()
+    log: float = 0.0
+    row: int = 0
+
+
+def spoken(scorer: Scorer, pieces: Pieces, rules: Rules, max_words: int, beams: int = 1) -> list[Spoken]:
+    """Say the sentences that a beam finds, surest first; with one beam, one: the likeliest piece after each piece.
+
+    No three pieces are said twice in the same order, and no one or two of them twice in a row. A caption that would
+    grow longer than `max_words` ends after that of its words after which an end was likeliest, so that it does not stop
+    in the middle of a phrase.
 
     Args:
-        scorer: takes the latest id, gives float32 (v,), the logits of the next one; it remembers what it was told.
+        scorer: takes the latest ids (n,) and which row of its previous answer each of them goes on from (n,), gives
+            float32 (n, v), the logits of the next ones; it remembers what it was told.
         pieces: the vocabulary.
         rules: what the language keeps to.
         max_words: the most words (characters in Chinese, without commas), at least 1.
+        beams: how many captions are followed side by side, at least 1.
     """
-    said: list[int] = []
-    chances: list[float] = []  # of each piece
-    ends: list[float] = []  # of an end before each piece
-    latest = rules.start
-    while True:
-        odds = _softmax(scorer(latest))
-        odds[[*rules.silent, *_echoes(said, by_characters=rules.by_characters)]] = 0.0
-        ends.append(float(odds[rules.end]))
-        if not said:
-            odds[rules.end] = 0.0
-        latest = int(odds.argmax())
-        if latest == rules.end:
-            return _spoken(said, [*chances, ends[-1]])
-        said.append(latest)
-        chances.append(float(odds[latest]))
-        words = _words(said, pieces, rules)
-        if words[-1] > max_words or len(said) == rules.longest:
-            return _shortened(said, chances, [*ends, 0.0], [*words, words[-1] + 1], max_words)
+    ways, done = [_Way()], list[Spoken]()
+    while ways and len(done) < beams:
+        latest = [way.said[-1] if way.said else rules.start for way in ways]
+        logits = scorer(np.array(latest, np.int64), np.array([way.row for way in ways], np.intp))
+        ahead = [after for row, way in enumerate(ways) for after in _ahead(way, row, logits[row], rules, 2 * beams)]
+        ahead.sort(key=lambda way: -way.log)
+        ways = []
+        for rank, way in enumerate(ahead[: 2 * beams]):
+            if way.said[-1] == rules.end:
+                done += [_ended(way)] if rank < beams else []
+            elif len(ways) < beams:
+                ways.append(way)
+        words = [_words(way.said, pieces, rules) for way in ways]
+        full = [begun[-1] > max_words or len(way.said) == rules.longest for way, begun in zip(ways, words, strict=True)]
+        done += [_shortened(way, begun, max_words) for way, begun, over in zip(ways, words, full, strict=True) if over]
+        ways = [way for way, over in zip(ways, full, strict=True) if not over]
+    return sorted(done, key=lambda one: -one.sureness)
 
 
-def _shortened(said: list[int], chances: list[float], ends: list[float], words: list[int], max_words: int) -> Spoken:
+def _ahead(way: _Way, row: int, logits: NDArray[np.float32], rules: Rules, most: int) -> list[_Way]:
+    """Go on by each of the likeliest pieces that may follow; a caption is never empty."""
+    odds = _softmax(logits)
+    odds[[*rules.silent, *_echoes(way.said, by_characters=rules.by_characters), *_repeated(way.said)]] = 0.0
+    end = float(odds[rules.end])
+    if not way.said:
+        odds[rules.end] = 0.0
+    return [
+        _Way(
+            said=(*way.said, int(piece)),
+            chances=(*way.chances, float(odds[piece])),
+            ends=(*way.ends, end),
+            log=way.log + _log(odds[piece]),
+            row=row,
+        )
+        for piece in np.argsort(-odds, kind="stable")[:most]
+    ]
+
+
+def _ended(way: _Way) -> Spoken:
+    """Leave out the end, which counts for the sureness."""
+    return _spoken(way.said[:-1], way.chances)
+
+
+def _shortened(way: _Way, words: list[int], max_words: int) -> Spoken:
     """End after the whole word, of those within `max_words`, after which an end was likeliest.
 
     Args:
-        said: m pieces.
-        chances: their probabilities.
-        ends: (m + 1,), the probability of an end before each piece and after the last.
-        words: (m + 1,), how many words have begun with each piece, and one more.
+        way: a caption of m pieces.
+        words: (m,), how many words have begun with each piece.
         max_words: the most words.
     """
-    whole = [at for at in range(1, len(said) + 1) if 1 <= words[at - 1] <= max_words and words[at] > words[at - 1]]
-    best = max(whole or [len(said)], key=lambda at: ends[at])
-    return _spoken(said[:best], [*chances[:best], ends[best]])
+    # Of an end after the last piece nobody was asked.
+    ends, begun = [*way.ends, 0.0], [*words, words[-1] + 1]
+    whole = [at for at in range(1, len(begun)) if 1 <= begun[at - 1] <= max_words and begun[at] > begun[at - 1]]
+    best = max(whole or [len(way.said)], key=lambda at: ends[at])
+    return _spoken(way.said[:best], (*way.chances[:best], ends[best]))
 
 
 def _words(said: Sequence[int], pieces: Pieces, rules: Rules) -> list[int]:
@@ -123,7 +169,7 @@ def _words(said: Sequence[int], pieces: Pieces, rules: Rules) -> list[int]:
     return list(accumulate(begins))
 
 
-def _echoes(said: list[int], *, by_characters: bool) -> list[int]:
+def _echoes(said: Sequence[int], *, by_characters: bool) -> list[int]:
     """Give the ids that would say a phrase a second time right after the first; a character only a third time."""
     found = []
     first = 2 if by_characters and said[-1:] != said[-2:-1] else 1
@@ -134,9 +180,20 @@ def _echoes(said: list[int], *, by_characters: bool) -> list[int]:
     return found
 
 
-def _spoken(said: list[int], chances: list[float]) -> Spoken:
-    logs = [math.log(max(chance, 1e-9)) for chance in chances]
-    return Spoken(ids=tuple(said), sureness=math.exp(sum(logs) / len(logs)))
+def _repeated(said: Sequence[int]) -> list[int]:
+    """Give the ids that would say three pieces in an order in which they were said before."""
+    before = REPEATED - 1
+    tail = said[-before:]
+    return [said[at] for at in range(before, len(said)) if said[at - before : at] == tail]
+
+
+def _spoken(said: tuple[int, ...], chances: tuple[float, ...]) -> Spoken:
+    logs = [_log(chance) for chance in chances]
+    return Spoken(ids=said, sureness=math.exp(sum(logs) / len(logs)))
+
+
+def _log(chance: float) -> float:
+    return math.log(max(chance, 1e-9))
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

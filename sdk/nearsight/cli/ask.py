@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: where every step failed through a mistake in the question: a camera or picture that is not there.
     """
-    from contextlib import nullcontext
-
     from nearsight.agent import Agent
     from nearsight.gallery import Gallery
 
@@ -89,10 +88,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _wants_gallery(args: argparse.Namespace, question: str) -> bool:
-    """Tell whether a question needs a gallery; one about a picture file does not, unless one is named."""
-    from nearsight.agent.planners.rules import picture_files
+    """Tell whether a question needs a gallery, unless one is named: one that is searched for does."""
+    from nearsight.agent.loop import LONGEST_QUESTION
+    from nearsight.agent.planners.rules import RulePlanner, Scene
 
-    return bool(args.gallery) or not picture_files(question)
+    steps = RulePlanner().plan(question[:LONGEST_QUESTION], Scene(now=args.now or datetime.now())).steps  # noqa: DTZ005  (as the agent)
+    return bool(args.gallery) or any(step.tool in {"search", "count"} for step in steps)
 
 
 def _print_behind(answer: Answer) -> None:
@@ -123,8 +124,6 @@ def _asked(step: Step) -> bool:
 
 def _log(file: Path | None) -> Any:
     """Open the file for messages before anything is asked, so that a wrong path costs no answer."""
-    from contextlib import nullcontext
-
     try:
         return nullcontext() if file is None else open(file, "ab", buffering=0)
     except OSError as error:

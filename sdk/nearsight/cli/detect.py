@@ -1,12 +1,13 @@
-"""`nearsight detect`: find things in a picture by their names."""
+"""`nearsight detect`: find things in a picture by their names, or by a picture of them."""
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+import re
+from argparse import Action, ArgumentTypeError, RawDescriptionHelpFormatter
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nearsight.cli.terminal import console, for_a_person, say, write_json
 from nearsight.errors import InputError
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 HELP = "find things in a picture by their names (English or Chinese)"
 EPILOG = """examples:
   nearsight detect street.jpg car person 红绿灯
-  nearsight detect street.jpg "traffic light" taxi --draw found.png --json"""
+  nearsight detect street.jpg "traffic light" taxi --draw found.png --json
+  nearsight detect crossing.png car "traffic cone" --tiles 3
+  nearsight detect street.jpg --example my_bag.jpg"""
+SEEN = {
+    "class": "",
+    "similar": "only a {} was seen",
+    "crop": "by comparing crops with the word",
+    "example": "by comparing crops with the picture",
+}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -29,7 +38,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
-    parser.add_argument("labels", nargs="+", metavar="LABEL", help="what to look for; quote a name of several words")
+    labels = parser.add_argument(
+        "labels", nargs="+", default=[], metavar="LABEL", help="what to look for; quote a name of several words"
+    )
+    parser.add_argument(
+        "--example",
+        type=Path,
+        action=_InPlaceOf,
+        instead=labels,
+        default=[],
+        metavar="FILE",
+        help="a picture of what to look for; may be given several times, with labels or without",
+    )
+    parser.add_argument(
+        "--tiles",
+        type=_tiles,
+        metavar="N",
+        help="look at N x N parts as well (or CxR: columns and rows), for small things in a large picture",
+    )
     parser.add_argument(
         "--draw", type=_drawing, metavar="OUT", help="also write the picture with boxes, such as out.png"
     )
@@ -45,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.draw is not None and args.draw.exists() and args.image.exists() and args.draw.samefile(args.image):
         raise InputError(f"{args.draw} is the picture itself; draw into another file")
+    labels = [*args.labels, *args.example]
     detector = Detector(args.model)
-    found = detector.detect(args.image, args.labels, args.min_score)
+    found = detector.detect(args.image, labels, args.min_score, tiles=args.tiles)
     if args.draw is not None:
         _write_drawing(args.draw, args.image, found)
     if args.json:
@@ -57,11 +84,9 @@ def run(args: argparse.Namespace) -> int:
         for line in found.to_dicts():
             print(f"{line['score']:.3f}  {' '.join(f'{edge:.0f}' for edge in line['box_xyxy'])}  {line['label']}")
     for label in found.unjudged:
-        say(
-            f"cannot judge {label!r}: no class of {args.model} is near enough to it; "
-            f"it knows {len(detector.classes)} kinds of things, such as {', '.join(detector.classes[:3])}"
-        )
-    missed = [label for label in dict.fromkeys(args.labels) if label not in (*found.labels, *found.unjudged)]
+        say(f"cannot judge {label!r}: it is a negation, names no thing, or is in a script that nano does not read")
+    names = dict.fromkeys([*args.labels, *(example.name for example in args.example)])
+    missed = [label for label in names if label not in (*found.labels, *found.unjudged)]
     if missed:
         say(f"not found: {', '.join(missed)}")
     return 0
@@ -82,7 +107,7 @@ def _print_table(found: Detections) -> None:
         ):
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
         for row in found.to_dicts():
-            seen = "" if row["route"] == "class" else f"only a {row['class']} was seen"
+            seen = SEEN[row["route"]].format(row["class"])
             corners = " ".join(f"{edge:.0f}" for edge in row["box_xyxy"])
             table.add_row(Text(row["label"]), Text(f"{row['score']:.2f}"), Text(corners), Text(seen, "dim"))
         screen.print(table)
@@ -102,6 +127,25 @@ def _write_drawing(out: Path, image: Path, found: Detections) -> None:
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}; give a path that can be written") from error
     say(f"drawing written to {out}")
+
+
+class _InPlaceOf(Action):
+    """An option that may be given several times, and without which a positional argument is required."""
+
+    def __init__(self, *args: Any, instead: Action, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._instead = instead
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:  # noqa: ARG002
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), values])
+        self._instead.required = False
+
+
+def _tiles(text: str) -> int | tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,3})(?:[x,](\d{1,3}))?", text)
+    if match is None:
+        raise ArgumentTypeError(f"a number such as 3, or columns and rows such as 3x2, is wanted; got {text!r}")
+    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
 def _drawing(text: str) -> Path:

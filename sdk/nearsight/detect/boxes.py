@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
 
     from nearsight_npu import Decision
 
-CLASS, SIMILAR = "class", "similar"
+CLASS, SIMILAR, CROP, EXAMPLE = "class", "similar", "crop", "example"
+# Of two boxes that were seen in different parts of a picture, the worse one is left out if this share of the smaller
+# lies within the other: one of them shows a piece of the thing.
+WITHIN = 0.75
 MATCH = 0.5  # the overlap from which a found box is a true one: AP50's
 
 
@@ -27,13 +29,15 @@ class Detections:
 
     Attributes:
         boxes_xyxy: float32 (n, 4), left, top, right, bottom in pixels of the upright picture.
-        scores: float32 (n,), 0 to 1. A box of the route "similar" never scores above one half.
-        labels: the text that was asked for, one a box.
+        scores: float32 (n,), 0 to 1: the estimated chance that the box is right, whatever the route.
+        labels: what was asked for, one a box; a picture that was an example bears its file's name or a number.
         routes: "class" where the label is a name of the class that was seen; "similar" where the label says more than
-            that class, or something near it, and only the class was seen.
-        classes: the class of the model that was seen, in English, one a box.
+            that class, or something near it, and only the class was seen; "crop" where no class covers the label and
+            the encoder compared it with parts of the picture; "example" where it compared them with a picture.
+        classes: the class of the model that was seen, in English, one a box; empty on the routes "crop" and "example".
         size_wh: width and height of the upright picture, in pixels.
-        unjudged: labels that no class of the model is near enough to; nothing can be said about them.
+        unjudged: labels about which nothing can be said, such as negations; a label that is judged and not there is
+            not among them.
         decision: the delegate's account of the run; None where nothing was run.
 
     Raises:
@@ -104,7 +108,7 @@ class Detections:
                 "score": round(float(score), 4),
                 "box_xyxy": [round(float(edge), 1) for edge in box],
                 "route": route,
-                "class": seen,
+                "class": seen or None,
             }
             for label, score, box, route, seen in zip(
                 self.labels, self.scores, self.boxes_xyxy, self.routes, self.classes, strict=True
@@ -131,12 +135,25 @@ def overlaps(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np
     Returns:
         float32 (n,), 0 to 1; 0 where both are empty.
     """
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    shared = _shared(box, boxes)
     union = _area(box[None])[0] + _area(boxes) - shared
     share = np.zeros(len(boxes), np.float32)
     np.divide(shared, union, out=share, where=union > 0)
     return share
+
+
+def _within(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The share of the smaller of two boxes that lies in the other: (n,)."""
+    smaller = np.minimum(_area(box[None])[0], _area(boxes))
+    share = np.zeros(len(boxes), np.float32)
+    np.divide(_shared(box, boxes), smaller, out=share, where=smaller > 0)
+    return share
+
+
+def _shared(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    area: NDArray[np.float32] = np.prod(np.clip(high - low, 0, None), axis=1)
+    return area
 
 
 def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,7 +162,11 @@ def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def suppressed(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], max_overlap: float, most: int | None = None
+    boxes: NDArray[np.float32],
+    scores: NDArray[Any],
+    max_overlap: float,
+    most: int | None = None,
+    parts: NDArray[np.intp] | None = None,
 ) -> NDArray[np.intp]:
     """Keep the best of every heap of boxes (greedy non-maximum suppression).
 
@@ -154,6 +175,8 @@ def suppressed(
         scores: (n,).
         max_overlap: a box that shares more than this with a better one is left out.
         most: stop at so many; None for all.
+        parts: (n,), the part of the picture that each box was seen in; of boxes from different ones, the worse is left
+            out as well if the smaller lies within the other. None where all were seen at once.
 
     Returns:
         The numbers of the kept boxes, best first; of equal scores the earlier box is the better one.
@@ -163,7 +186,10 @@ def suppressed(
     while left.size and (most is None or len(kept) < most):
         best, left = int(left[0]), left[1:]
         kept.append(best)
-        left = left[overlaps(boxes[best], boxes[left]) <= max_overlap]
+        near = overlaps(boxes[best], boxes[left]) > max_overlap
+        if parts is not None:
+            near |= (parts[left] != parts[best]) & (_within(boxes[best], boxes[left]) > WITHIN)
+        left = left[~near]
     return np.array(kept, np.intp)
 
 
@@ -193,29 +219,5 @@ def matched(
 
 
 def _on_crowd(box: NDArray[np.float32], crowd: NDArray[np.float32]) -> bool:
-    inside = np.clip(np.minimum(box[2:], crowd[:, 2:]) - np.maximum(box[:2], crowd[:, :2]), 0, None).prod(1)
     area = _area(box[None])[0]
-    return bool(area > 0 and crowd.size and inside.max() / area >= MATCH)
-
-
-def to_supervision(found: Detections) -> Any:
-    """Hand detections over to the package `supervision`.
-
-    Returns:
-        A `supervision.Detections`: xyxy, confidence, class ids counted in the order in which labels first appear, and
-        the labels as `data["class_name"]`.
-
-    Raises:
-        InputError: if supervision is not installed.
-    """
-    try:
-        supervision = import_module("supervision")
-    except ImportError as error:
-        raise InputError("supervision is not installed; pip install supervision") from error
-    order = {label: number for number, label in enumerate(dict.fromkeys(found.labels))}
-    return supervision.Detections(
-        xyxy=found.boxes_xyxy.copy(),
-        confidence=found.scores.copy(),
-        class_id=np.array([order[label] for label in found.labels], int),
-        data={"class_name": np.array(found.labels, dtype=str)},
-    )
+    return bool(area > 0 and crowd.size and _shared(box, crowd).max() / area >= MATCH)

@@ -1,59 +1,90 @@
-"""Finds things in a picture by their names: labels in English or Chinese in, boxes out."""
+"""Finds things in a picture: names in English or Chinese, or pictures of things, in; boxes out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearsight.detect.boxes import CLASS, SIMILAR, Detections, suppressed
-from nearsight.detect.lexicon import meaning
+from nearsight.camera.source import Frame
+from nearsight.detect.boxes import EXAMPLE, Detections, suppressed
+from nearsight.detect.chances import Chances, chance
+from nearsight.detect.crops import Cropper, apart
+from nearsight.detect.labels import Asked, Labels
 from nearsight.detect.nearness import Nearness
+from nearsight.detect.tiles import checked_tiles, cut, windows
+from nearsight.detect.words import Words
 from nearsight.engine import AUTO, Engine
 from nearsight.errors import InputError
+from nearsight.sight import Sight, sight_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from numpy.typing import NDArray
-    from PIL import Image
 
+    from nearsight.sight import Outputs
     from nearsight_npu import Decision, Policy
 
 ROLE = "detect"
-# What a box of a similar class may score at most: the class was seen, whether it is the thing asked for was not judged.
-SIMILAR_SHARE = 0.5
 MOST = 100  # boxes of one label in one picture, as COCO counts
 
+Tiles = int | tuple[int, int] | None
+Threshold = float | Mapping[str, float] | None
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One label, and the columns of the class scores that answer it.
 
-    Attributes:
-        label: the text as it was given.
-        columns: numbers of the model's classes; empty where none is near enough.
-        route: `class` or `similar`.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """What the graph saw of one picture: boxes (a, 4) in pixels, scores (a, classes), and the part of each box (a,)."""
 
-    label: str
-    columns: tuple[int, ...]
-    route: str
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    parts: NDArray[np.intp] | None
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """The boxes of one label, best first: boxes (k, 4) in pixels, chances (k,), names of classes (k)."""
+
+    asked: Asked
+    boxes: NDArray[np.float32]
+    chances: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Question:
+    """Labels with the least score of each, and how a picture is cut; what every picture is asked."""
+
+    asked: Sequence[tuple[Asked, float]]
+    tiles: tuple[int, int] | None
 
     @property
-    def share(self) -> float:
-        """What a class score is multiplied by."""
-        return 1.0 if self.route == CLASS else SIMILAR_SHARE
+    def unjudged(self) -> tuple[str, ...]:
+        """Labels about which nothing can be said."""
+        return tuple(one.label for one, _ in self.asked if not one.route)
+
+    def by_classes(self) -> list[tuple[Asked, float]]:
+        """The labels that classes answer."""
+        return [(one, least) for one, least in self.asked if one.columns]
+
+    def by_crops(self) -> list[tuple[Asked, float]]:
+        """The labels that crops are compared with."""
+        return [(one, least) for one, least in self.asked if one.vector is not None]
 
 
 class Detector:
-    """A detector of a fixed set of classes, asked by words.
+    """A detector of a fixed set of classes, asked by any words, or by pictures.
 
     A label that the lexicon knows as a name of a class is answered by that class (route "class"). A label that says
     more than a class (a taxi, a red car) or lies near one in meaning is answered by that class as well, on the route
-    "similar" and with at most half the score: the class was seen, the rest was not judged. A label that no class is
-    near to is not answered; it is listed in `Detections.unjudged`.
+    "similar" and with less than its score: the class was seen, the rest was not judged. For other words (a helmet) the
+    surest boxes and the whole picture are cut out and compared with the word by the family's encoder (route "crop");
+    so is a picture of a thing that is given as a label (route "example"). A label of which nothing can be said, such
+    as a negation, is listed in `Detections.unjudged`.
+
+    A score is the estimated chance that the box is right, on every route.
 
     Args:
         model: Name of a model that serves detection; `nearsight models list` shows them.
@@ -81,142 +112,238 @@ class Detector:
         policy: Policy | None = None,
         threads: int | None = None,
     ) -> None:
-        self._engine = Engine.shared(
-            model, capability="detect", target=target, precision=precision, policy=policy, threads=threads
-        )
+        common: dict[str, Any] = {"target": target, "policy": policy, "threads": threads}
+        self._engine = Engine.shared(model, capability="detect", precision=precision, **common)
         manifest = self._engine.manifest
         self.classes: tuple[str, ...] = tuple(manifest.settings["classes"])
-        self.near = Nearness(manifest, target=target, threads=threads)
-        self._asked: dict[str, Asked] = {}
+        self._chances = Chances.read(manifest.settings["routes"], len(self.classes))
+        self._max_overlap = float(manifest.settings["max_overlap"])
+        words = Words(manifest.family, **common)
+        self.near = Nearness(manifest, words)
+        self._cropper = Cropper(words, self.near)
+        self._labels = Labels(self.classes, self.near, words, self._chances)
 
     @property
     def default_min_score(self) -> float:
-        """The class score below which a box is left out unless asked for: the best F1 on held-out photographs."""
-        return float(self._engine.manifest.settings["min_score"])
+        """The score below which a box is left out unless asked for: the best F1 of classes on training photographs."""
+        return self._chances.least
 
-    def detect(self, image: Any, labels: Sequence[str], min_score: float | None = None) -> Detections:
+    def detect(
+        self, image: Any, labels: Sequence[Any], min_score: Threshold = None, *, tiles: Tiles = None
+    ) -> Detections:
         """Find things in one picture.
 
         Args:
-            image: Anything that `read_image` takes: path, bytes, PIL picture, array.
-            labels: What to look for, one thing a text.
-            min_score: Boxes that score less are left out; None takes the calibrated default, which a class score has
-                to reach on either route.
+            image: Anything that `read_image` takes: path, bytes, PIL picture, array; or a `Frame`.
+            labels: What to look for: a text for each thing, or a picture of it (path, PIL picture or array).
+            min_score: Boxes that score less are left out; a number for all labels, or a mapping of labels to numbers.
+                None, and a label that is not in the mapping, takes the calibrated default.
+            tiles: Look at parts of a large picture, too, so that small things are seen: a number of tiles a side, or
+                (columns, rows). Each takes as long as the whole picture.
 
         Returns:
             The boxes, best first; at most 100 a label.
 
         Raises:
-            InputError: If there is no label, or one that is no text or blank, or `min_score` is not within 0 and 1.
+            InputError: If there is no label, or one that is no text or picture, or blank; if `min_score` is not within
+                0 and 1, or `tiles` not within 1 and 16.
             PictureUnreadableError: If the picture cannot be read.
             DelegateError: If the model cannot be placed, proven or run.
         """
-        asked = self._resolve(labels)
-        return self._found(image, asked, _checked(min_score))
+        question = self._question(labels, min_score, tiles)
+        sight = self._opened(image, question)
+        return self._answer(sight, sight.seen(self._engine, ROLE), question)
 
     def meaning(self, label: str) -> tuple[tuple[str, ...], str]:
         """Tell what a label is answered by, before any picture is looked at.
 
         Returns:
-            The classes whose boxes answer it, none where it cannot be judged; and the route, `class` or `similar`.
+            The classes whose boxes answer it, none where crops are compared; and the route, `class`, `similar` or
+            `crop`, empty where it cannot be judged.
 
         Raises:
             InputError: If it is no text or blank.
             DelegateError: If a word that the lexicon does not have cannot be compared.
         """
-        (asked,) = self._resolve([label])
+        (asked,) = self._labels.resolve([label])
         return tuple(self.classes[column] for column in asked.columns), asked.route
 
     def detect_many(
-        self, images: Iterable[Any], labels: Sequence[str], min_score: float | None = None
+        self,
+        images: Iterable[Any],
+        labels: Sequence[Any],
+        min_score: Threshold = None,
+        *,
+        tiles: Tiles = None,
+        batch: int = 1,
     ) -> Iterator[Detections]:
         """Find the same things in picture after picture, each read when its turn comes.
 
+        Args:
+            images: Pictures as `detect` takes them, such as paths, arrays, or a `Camera` with its frames.
+            labels: As for `detect`.
+            min_score: As for `detect`.
+            tiles: As for `detect`.
+            batch: Pictures that are read ahead and run together. More than one gains nothing on a CPU.
+
         Raises:
             InputError: As `detect`, before the first picture is read.
+            PictureUnreadableError: If a picture cannot be read, after the answers for all before it.
         """
-        asked, least = self._resolve(labels), _checked(min_score)
-        return (self._found(image, asked, least) for image in images)
+        question = self._question(labels, min_score, tiles)
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise InputError(f"batch is a whole number from 1; got {batch!r}")
+        return self._each(images, question, batch)
 
-    def _found(self, image: Any, asked: list[Asked], min_score: float | None) -> Detections:
-        from nearsight.pictures import read_with_facts
+    def _each(self, images: Iterable[Any], question: Question, batch: int) -> Iterator[Detections]:
+        opened = (self._opened(image, question) for image in images)
+        if batch == 1:
+            yield from (self._answer(sight, sight.seen(self._engine, ROLE), question) for sight in opened)
+            return
+        for group in _grouped(((sight, sight.pixels(self._engine)) for sight in opened), batch):
+            pixels = np.concatenate([pixels for _, pixels in group])
+            outputs, decision = self._engine.run(ROLE, {"pixels": pixels}, ("boxes", "scores"))
+            for place, (sight, _) in enumerate(group):
+                mine = {name: array[place : place + 1] for name, array in outputs.items()}
+                yield self._answer(sight, (mine, decision), question)
 
-        # A large JPEG is decoded no larger than the model needs; boxes are in pixels of the whole.
-        picture, facts = read_with_facts(image, size_hint=self._engine.manifest.preprocessing.size_wh)
-        size_wh = facts.size_wh or picture.size
-        boxes, scores, decision = self._run(picture)
-        boxes *= np.array(size_wh * 2, np.float32)
-        rows = [self._answer(boxes, scores, one, min_score) for one in asked if one.columns]
-        places, values, columns = (
-            np.concatenate([empty, *(row[part] for row in rows)])
-            for part, empty in enumerate((np.zeros(0, np.intp), np.zeros(0, np.float32), np.zeros(0, np.intp)))
+    def _question(self, labels: Sequence[Any], min_score: Threshold, tiles: Tiles) -> Question:
+        asked = self._labels.resolve(labels)
+        default = self.default_min_score
+        given = min_score if isinstance(min_score, Mapping) else {one.label: min_score for one in asked}
+        least = {label: default if score is None else _checked(score) for label, score in given.items()}
+        return Question(asked=[(one, least.get(one.label, default)) for one in asked], tiles=checked_tiles(tiles))
+
+    def _opened(self, image: Any, question: Question) -> Sight:
+        sight = sight_of(image.pixels if isinstance(image, Frame) else image)
+        if question.tiles:
+            sight.picture()
+        elif question.by_crops():
+            sight.picture(self._cropper.detail_wh)
+        return sight
+
+    def _answer(self, sight: Sight, whole: tuple[Outputs, Decision], question: Question) -> Detections:
+        seen = self._seen(sight, whole, question.tiles)
+        found, decisions = self._by_classes(seen, question), seen.decisions
+        if question.by_crops():
+            crops = self._cropper.look(sight, seen.boxes, seen.scores)
+            found += self._by_crops(crops.boxes_xyxy, crops.vectors, question)
+            decisions += crops.decisions
+        return _joined(found, question.unjudged, sight.size_wh, _together(decisions))
+
+    def _seen(self, sight: Sight, whole: tuple[Outputs, Decision], tiles: tuple[int, int] | None) -> Seen:
+        outputs, decision = whole
+        boxes = outputs["boxes"][0] * np.array(sight.size_wh * 2, np.float32)
+        seen = Seen(boxes=boxes, scores=outputs["scores"][0], parts=None, decisions=(decision,))
+        return self._tiled(sight, seen, tiles) if tiles else seen
+
+    def _tiled(self, sight: Sight, whole: Seen, tiles: tuple[int, int]) -> Seen:
+        """Look at each tile as well; boxes that its inner edges cut are left out."""
+        picture, size_wh = sight.picture(), sight.size_wh
+        boxes, scores, decisions = [whole.boxes], [whole.scores], list(whole.decisions)
+        for window in windows(size_wh, tiles):
+            tile = sight_of(picture.crop(tuple(window.tolist())))
+            outputs, decision = tile.seen(self._engine, ROLE)
+            corner, side = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+            places = (outputs["boxes"][0] * side + corner).astype(np.float32)
+            clear = ~cut(places, window, size_wh)
+            boxes.append(places[clear])
+            scores.append(outputs["scores"][0][clear])
+            decisions.append(decision)
+        parts = np.repeat(np.arange(len(boxes)), [len(rows) for rows in boxes])
+        return Seen(boxes=np.concatenate(boxes), scores=np.concatenate(scores), parts=parts, decisions=tuple(decisions))
+
+    def _by_classes(self, seen: Seen, question: Question) -> list[Found]:
+        """Choose the boxes of the labels that classes answer."""
+        tops = seen.scores.max(axis=0).tolist()
+        found = []
+        for asked, least in question.by_classes():
+            floors = [self._chances.score(column, least / asked.share) for column in asked.columns]
+            if any(tops[column] >= floor for column, floor in zip(asked.columns, floors, strict=True)):
+                found.append(self._of_label(seen, asked, floors))
+        return found
+
+    def _of_label(self, seen: Seen, asked: Asked, floors: list[float]) -> Found:
+        columns = list(asked.columns)
+        places = np.flatnonzero((seen.scores[:, columns] >= np.array(floors, np.float32)).any(axis=1))
+        chances = self._chances.of_class(seen.scores[places][:, columns], columns) * asked.share
+        best, chances = chances.argmax(axis=1), chances.max(axis=1, initial=0.0)
+        parts = None if seen.parts is None else seen.parts[places]
+        kept = suppressed(seen.boxes[places], chances, self._max_overlap, MOST, parts)
+        return Found(
+            asked=asked,
+            boxes=seen.boxes[places[kept]],
+            chances=chances[kept],
+            classes=tuple(self.classes[columns[at]] for at in best[kept]),
         )
-        owners = [one for one, row in zip((a for a in asked if a.columns), rows, strict=True) for _ in row[0]]
-        order = np.argsort(-values, kind="stable")
-        return Detections(
-            boxes_xyxy=boxes[places[order]],
-            scores=values[order],
-            labels=tuple(owners[at].label for at in order),
-            routes=tuple(owners[at].route for at in order),
-            classes=tuple(self.classes[columns[at]] for at in order),
-            size_wh=size_wh,
-            unjudged=tuple(one.label for one in asked if not one.columns),
-            decision=decision,
-        )
 
-    def _run(self, picture: Image.Image) -> tuple[NDArray[np.float32], NDArray[np.float32], Decision]:
-        """Give boxes (a, 4) in the unit square and class scores (a, classes) of every anchor."""
-        outputs, decision = self._engine.run(ROLE, {"pixels": self._pixels(picture)}, ("boxes", "scores"))
-        return outputs["boxes"][0].copy(), outputs["scores"][0], decision
-
-    def _pixels(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """Fit one picture to the model's input: uint8 (1, h, w, 3)."""
-        from nearsight.preprocess import fit_picture
-
-        shape = self._engine.manifest.preprocessing
-        return fit_picture(picture, shape.size_wh, mode=shape.mode)[None]
-
-    def _answer(
-        self, boxes: NDArray[np.float32], scores: NDArray[np.float32], asked: Asked, min_score: float | None
-    ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:
-        """Choose the boxes of one label; gives anchors, scores and classes."""
-        columns = np.array(asked.columns, np.intp)
-        best = scores[:, columns].argmax(axis=1)
-        values = scores[np.arange(len(scores)), columns[best]] * np.float32(asked.share)
-        least = self.default_min_score * asked.share if min_score is None else min_score
-        places = np.flatnonzero(values >= least)
-        most_shared = float(self._engine.manifest.settings["max_overlap"])
-        kept = places[suppressed(boxes[places], values[places], most_shared, MOST)]
-        return kept, values[kept], columns[best[kept]]
-
-    def _resolve(self, labels: Sequence[str]) -> list[Asked]:
-        """Say for every label, each once, which classes answer it."""
-        if isinstance(labels, (str, bytes)) or not hasattr(labels, "__len__"):
-            raise InputError("labels is a list of texts; write ['car', 'person']")
-        wrong = [label for label in labels if not isinstance(label, str) or not label.strip()]
-        if wrong or not len(labels):
-            what = f"{type(wrong[0]).__name__} {wrong[0]!r}" if wrong else "nothing"
-            raise InputError(
-                f"labels are texts such as 'car' or '汽车'; got {what}; give at least one and no blank one"
-            )
-        unknown = []
-        for label in dict.fromkeys(labels):
-            if label in self._asked:
-                continue
-            found = meaning(label)
-            columns = tuple(self.classes.index(name) for name in found.classes if name in self.classes) if found else ()
-            if found and columns:
-                self._asked[label] = Asked(label=label, columns=columns, route=CLASS if found.exact else SIMILAR)
-            else:
-                unknown.append(label)
-        for label, column in zip(unknown, self.near.nearest(unknown), strict=True):
-            self._asked[label] = Asked(label=label, columns=() if column is None else (column,), route=SIMILAR)
-        return [self._asked[label] for label in dict.fromkeys(labels)]
+    def _by_crops(self, boxes: NDArray[np.float32], vectors: NDArray[np.float32], question: Question) -> list[Found]:
+        """Choose the crops that look like the labels which no class answers."""
+        rows = question.by_crops()
+        labels = np.stack([asked.vector for asked, _ in rows if asked.vector is not None])
+        evidence = self._cropper.evidence(vectors, labels)
+        found = []
+        for column, (asked, least) in enumerate(rows):
+            slope, intercept = self._chances.example if asked.route == EXAMPLE else self._chances.crop
+            kept = apart(boxes, evidence[:, column])
+            chances = chance(slope * evidence[kept, column] + intercept)
+            kept, chances = kept[chances >= least], chances[chances >= least]
+            found.append(Found(asked=asked, boxes=boxes[kept], chances=chances, classes=("",) * len(kept)))
+        return found
 
 
-def _checked(min_score: object) -> float | None:
-    if min_score is None:
-        return None
-    if isinstance(min_score, bool) or not isinstance(min_score, (int, float, np.number)) or not 0 <= min_score <= 1:
-        raise InputError(f"min_score is a score from 0 to 1; got {min_score!r}")
-    return float(min_score)
+def _joined(found: list[Found], unjudged: tuple[str, ...], size_wh: tuple[int, int], decision: Decision) -> Detections:
+    """Put the boxes of all labels together, best first."""
+    chances = np.concatenate([np.zeros(0), *(one.chances for one in found)])
+    order = np.argsort(-chances, kind="stable")
+    owners = [one.asked for one in found for _ in one.chances]
+    classes = [name for one in found for name in one.classes]
+    return Detections(
+        boxes_xyxy=np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes for one in found)])[order],
+        scores=chances[order].astype(np.float32),
+        labels=tuple(owners[at].label for at in order),
+        routes=tuple(owners[at].route for at in order),
+        classes=tuple(classes[at] for at in order),
+        size_wh=size_wh,
+        unjudged=unjudged,
+        decision=decision,
+    )
+
+
+def _together(decisions: tuple[Decision, ...]) -> Decision:
+    """Give the first decision, the detector's, with what all runs together took and refused."""
+    from nearsight_npu import Measured
+
+    runs = [decision.measured for decision in decisions if decision.measured is not None]
+    measured = Measured(
+        latency_ms=sum(run.latency_ms for run in runs),
+        bytes_in=sum(run.bytes_in for run in runs),
+        bytes_out=sum(run.bytes_out for run in runs),
+    )
+    rejected = dict.fromkeys(refused for decision in decisions for refused in decision.rejected)
+    return replace(decisions[0], measured=measured, rejected=tuple(rejected))
+
+
+def _grouped(items: Iterable[tuple[Sight, Any]], size: int) -> Iterator[list[tuple[Sight, Any]]]:
+    """Give items in groups of a size; if they break off with an error, those before it are given first."""
+    walk, group = iter(items), []
+    while True:
+        try:
+            group.append(next(walk))
+        except StopIteration:
+            break
+        except Exception:
+            if group:
+                yield group
+            raise
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _checked(score: object) -> float:
+    if isinstance(score, bool) or not isinstance(score, (int, float, np.number)) or not 0 <= score <= 1:
+        raise InputError(f"min_score is a score from 0 to 1; got {score!r}")
+    return float(score)

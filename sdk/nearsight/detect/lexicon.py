@@ -10,6 +10,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from nearsight.tokens import cleaned
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -55,7 +57,7 @@ def normalised(label: str) -> str:
         >>> normalised(" The  Traffic-Lights "), normalised("3 辆汽车"), normalised("ＴＶ")
         ('traffic lights', '汽车', 'tv')
     """
-    text = unicodedata.normalize("NFKC", label).casefold().replace("’", "'")
+    text = unicodedata.normalize("NFKC", cleaned(label)).casefold().replace("’", "'")
     text = " ".join(re.sub(r"[-_/·.,;:!?。，！？\"]+", " ", text).split())
     if _HAN.search(text):
         text = text.replace(" ", "")
@@ -92,7 +94,7 @@ def kinds(label: str) -> frozenset[str] | None:
 
     A word that ends in a name is a kind of that class or nothing (an electric car, 流浪猫), one that holds a name
     elsewhere is something else (a phone booth, 斑马线); so are idioms (a sea horse, 河马), and two characters of which
-    the second is a name (犀牛). Negations, numbers, measure words and qualities alone name nothing.
+    the second is a name (犀牛).
 
     Args:
         label: one thing, in English or Chinese.
@@ -105,9 +107,20 @@ def kinds(label: str) -> frozenset[str] | None:
         (frozenset({'car'}), frozenset(), None)
     """
     text = normalised(label)
-    if _negated(text) or _idiom(text) or not _bare(text):
+    if names_nothing(label) or _idiom(text):
         return frozenset()
     return _chinese_kinds(text) if _HAN.search(text) else _english_kinds(text)
+
+
+def names_nothing(label: str) -> bool:
+    """Whether a label is a negation, or holds no more than numbers, measure words, qualities and signs.
+
+    Example:
+        >>> [names_nothing(label) for label in ("no cat", "3只", "red", "???", "helmet")]
+        [True, True, True, True, False]
+    """
+    text = normalised(label)
+    return _negated(text) or not any(map(str.isalnum, _bare(text)))
 
 
 def _negated(text: str) -> bool:
@@ -117,7 +130,7 @@ def _negated(text: str) -> bool:
 
 def _idiom(text: str) -> bool:
     """Whether a text ends in a word that only sounds like a class."""
-    english, chinese = (tuple(_page()["idioms"][language]) for language in ("en", "zh"))
+    english, chinese = (tuple(page()["idioms"][language]) for language in ("en", "zh"))
     if _HAN.search(text):
         return text.endswith(chinese)
     words = _PREPOSITION.split(text)[0].split(" ")[-_LONGEST:]
@@ -132,11 +145,11 @@ def _bare(text: str) -> str:
 
 
 def _chinese_kinds(text: str) -> frozenset[str] | None:
-    ends = [name for name in _names() if _HAN.search(name) and text.endswith(name)]
+    ends = [name for name in names() if _HAN.search(name) and text.endswith(name)]
     if ends:
         longest = max(ends, key=len)
-        return frozenset(_names()[longest].classes if len(text) > max(2, len(longest)) else ())
-    return frozenset() if any(name in text for name in _names() if _HAN.search(name)) else None
+        return frozenset(names()[longest].classes if len(text) > max(2, len(longest)) else ())
+    return frozenset() if any(name in text for name in names() if _HAN.search(name)) else None
 
 
 def _english_kinds(text: str) -> frozenset[str] | None:
@@ -145,10 +158,10 @@ def _english_kinds(text: str) -> frozenset[str] | None:
     for at in range(len(head)):
         if (found := _known(" ".join(head[at:]))) is not None:
             return frozenset(found.classes)
-    singles = [name for name in _names() if name.isascii() and len(name) >= _SHORTEST and " " not in name]
+    singles = [name for name in names() if name.isascii() and len(name) >= _SHORTEST and " " not in name]
     within = [name for form in _forms(head[-1]) for name in singles if form.endswith(name)]
     if within:
-        return frozenset(_names()[max(within, key=len)].classes)
+        return frozenset(names()[max(within, key=len)].classes)
     runs = (" ".join(words[at : at + count]) for at in range(len(words)) for count in range(1, _LONGEST + 1))
     holds = any(_known(run) is not None for run in runs) or any(
         word.startswith(name) and len(word) >= len(name) + _SHORTEST for word in words for name in singles
@@ -157,7 +170,7 @@ def _english_kinds(text: str) -> frozenset[str] | None:
 
 
 def _known(text: str) -> Meaning | None:
-    return next((found for form in _forms(text) if (found := _names().get(form)) is not None), None)
+    return next((found for form in _forms(text) if (found := names().get(form)) is not None), None)
 
 
 def _forms(text: str) -> Iterator[str]:
@@ -183,30 +196,32 @@ def _without_qualities(text: str) -> str:
 
 def words_of(name: str) -> tuple[str, ...]:
     """Every word that the lexicon has for a class, its own name first, narrower ones included."""
-    row = _page()["classes"][name]
+    row = page()["classes"][name]
     return (name, *row["same"], *row.get("narrower", ()))
 
 
 @cache
-def _page() -> dict[str, dict[str, dict[str, list[str]]]]:
+def page() -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Read lexicon.toml: `classes` and `groups` by name, with the words that are the same or narrower."""
     text = (resources.files("nearsight.detect") / "lexicon.toml").read_text(encoding="utf8")
     return tomllib.loads(text)
 
 
 @cache
-def _names() -> dict[str, Meaning]:
-    page = _page()
+def names() -> dict[str, Meaning]:
+    """List every word of the lexicon, as `normalised` writes it, with its meaning."""
+    listed = page()
     found: dict[str, Meaning] = {}
-    for name, row in page["classes"].items():
+    for name, row in listed["classes"].items():
         found |= {normalised(word): Meaning(classes=(name,), exact=True) for word in (name, *row["same"])}
         found |= {normalised(word): Meaning(classes=(name,), exact=False) for word in row.get("narrower", ())}
-    for name, row in page["groups"].items():
+    for name, row in listed["groups"].items():
         found |= {normalised(word): Meaning(classes=tuple(row["of"]), exact=True) for word in (name, *row["same"])}
     return found
 
 
 @cache
 def _qualities() -> tuple[frozenset[str], re.Pattern[str]]:
-    words: dict[str, list[str]] = _page()["qualities"]  # type: ignore[assignment]
+    words: dict[str, list[str]] = page()["qualities"]  # type: ignore[assignment]
     chinese = "|".join(sorted(words["zh"], key=len, reverse=True))
     return frozenset(words["en"]), re.compile(f"^(?:(?:{chinese})色?的?)+")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nearsight.detect.words import Words
     from nearsight.encoders import Encoder
     from nearsight_models import Manifest
 
@@ -27,23 +28,22 @@ class Nearness:
     Args:
         manifest: The detector's page; its settings `near` and `near_kind` are what a word has to reach, by
             `sureness`.
-        target: Where the text tower runs; it is loaded when the first word comes.
-        threads: Threads of one run.
+        words: The encoder of its family; it is loaded when the first word comes.
     """
 
-    def __init__(self, manifest: Manifest, *, target: str, threads: int | None) -> None:
-        self._manifest, self._target, self._threads = manifest, target, threads
+    def __init__(self, manifest: Manifest, words: Words) -> None:
+        self._manifest, self._words = manifest, words
         self._names: list[str] = manifest.settings["classes"]
 
     @property
     def least(self) -> float:
         """The sureness below which a word is not judged."""
-        return float(self._manifest.settings["near"])
+        return float(self._manifest.settings["routes"]["near"])
 
     @property
     def least_kind(self) -> float:
         """The same for a word that ends in a name of the class it is near to, as a kind of it would."""
-        return float(self._manifest.settings["near_kind"])
+        return float(self._manifest.settings["routes"]["near_kind"])
 
     def nearest(self, words: Sequence[str]) -> list[int | None]:
         """Give for each word the number of the class it is near to, or None where that is not sure enough.
@@ -68,27 +68,23 @@ class Nearness:
 
     def cosines(self, words: Sequence[str]) -> NDArray[np.float32]:
         """Compare n words with each class: float32 (n, classes)."""
-        cosines: NDArray[np.float32] = self._encoder.texts(words).vectors @ self._classes.T
+        cosines: NDArray[np.float32] = self._words.vectors(words) @ self.classes.T
         return cosines
 
     @cached_property
-    def _encoder(self) -> Encoder:
-        from nearsight.encoders import Encoder
-
-        return Encoder(self._manifest.family, target=self._target, threads=self._threads)
-
-    @cached_property
-    def _classes(self) -> NDArray[np.float32]:
+    def classes(self) -> NDArray[np.float32]:
+        """Where each class's names lie: float32 (classes, d), of unit length."""
         file = self._manifest.files[WORDS]["npz"]
         with translated():
             file.check()
         with np.load(file.path, allow_pickle=False) as archive:
             space = str(archive["space"])
             vectors: NDArray[np.float32] = archive["vectors"].astype(np.float32)
-        if space != self._encoder.space:
+        there = self._words.encoder.space
+        if space != there:
             raise ModelError(
                 f"the class words of {self._manifest.name} were made in the space {space!r}, the encoder's is "
-                f"{self._encoder.space!r}; make them again: make train"
+                f"{there!r}; make them again: make train"
             )
         return vectors
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from nearsight.agent.timewords import GAP, is_chinese, number
+from nearsight.agent.timewords import ENGLISH, GAP, is_chinese, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # A name of fewer letters than this is mostly some other word.
 SHORT = 4
-_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _SIGNS = "一二三四五六七八九"
-_PREPOSITION = r"(?:\b(?:at|from|in|on|by|near|via|outside|inside)\s+)"
-_LEAD = rf"{_PREPOSITION}?(?:the\s+)?(?:camera\s+)?"
-_MUST_LEAD = (
-    r"(?:\b(?:at|from|in|on|by|near|via|outside|inside|to|into|through|past|around)\s+)(?:the\s+)?(?:camera\s+)?"
-)
+_AT = "at|from|in|on|by|near|via|outside|inside"
+_LEAD = rf"(?:\b(?:{_AT})\s+)?(?:the\s+)?(?:camera\s+)?"
+_MUST_LEAD = rf"\b(?:{_AT}|to|into|through|past|around)\s+(?:the\s+)?(?:camera\s+)?"
 _LEAD_ZH = r"(?:(?<!现)在|从|由)?(?:摄像头|摄像机|相机|镜头)?"
 _TAIL_ZH = (
     r"(?:的?(?:摄像头|摄像机|相机|镜头|画面))?"
@@ -35,7 +32,7 @@ _NUMBERED = re.compile(
 )
 # Names that are clearly meant as a camera though the gallery knows none like it.
 _STRANGER = re.compile(
-    r"\b(?:at|from|in|on|by|near|via|outside|inside|passed?|past)\s+(?:the\s+)?(?:camera\s+)?"
+    rf"\b(?:{_AT}|passed?|past)\s+(?:the\s+)?(?:camera\s+)?"
     r"(?P<a>(?:gate|door|camera|cam|entrance|exit|lobby|dock|hall)[\s_-]*\d+|[a-z]+[-_]\d+)\b"
     r"|\b(?:from|on|at|of)\s+(?:the\s+)?camera\s+(?P<b>[\w-]+)|\b(?P<c>camera\s*\d+)\b",
     re.IGNORECASE,
@@ -62,8 +59,7 @@ def take_cameras(text: str, known: tuple[str, ...], is_time: Callable[[str], boo
             text = text[: match.start()] + GAP + text[match.end() :]
 
     def numbered(match: re.Match[str]) -> str:
-        name = _of_number(match, known)
-        found.append(name)
+        found.append(_of_number(match, known))
         return GAP
 
     text = _NUMBERED.sub(numbered, text)
@@ -85,7 +81,7 @@ def _spelt(name: str) -> re.Pattern[str]:
     guarded = rf"(?<![A-Za-z0-9]){inner}(?![A-Za-z0-9])"
     if name.isdecimal() or (name.isalpha() and len(name) < SHORT):
         # "3" and "a" are cameras only where the sentence says so.
-        said = rf"{_PREPOSITION}?(?:the\s+)?(?:camera|cam)\s*{guarded}"
+        said = rf"(?:\b(?:{_AT})\s+)?(?:the\s+)?(?:camera|cam)\s*{guarded}"
         return re.compile(rf"{said}|(?:摄像头|摄像机|相机|镜头)\s*{guarded}{_TAIL_ZH}", re.IGNORECASE)
     plain = len(pieces) == 1 and pieces[0].isalpha()
     lead = _MUST_LEAD if plain else _LEAD
@@ -98,7 +94,7 @@ def _spelt(name: str) -> re.Pattern[str]:
 def _piece(piece: str) -> str:
     if not piece.isdecimal():
         return re.escape(piece)
-    words = [_WORDS[int(piece) - 1]] if 1 <= int(piece) <= len(_WORDS) else []
+    words = [ENGLISH[int(piece) - 1]] if 1 <= int(piece) <= len(ENGLISH) else []
     return f"(?:{'|'.join([f'0*{int(piece)}', *words])})"
 
 

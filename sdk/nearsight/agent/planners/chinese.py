@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nearsight.agent.planners.wording import Errand, Heard
+from nearsight.agent.planners.wording import Errand, Form, Heard, errand_in, form_of
 from nearsight.agent.timewords import number
 
 _NUMBER = r"(?:\d+|[零一二两三四五六七八九十]{1,3})"
@@ -54,6 +54,7 @@ _ERRAND = re.compile(
     rf"^(?:请)?(?:(?:通知|提醒|警告)(?:一下)?(?:我|大家)|{_TELL}.{{0,6}}{_IF})|(?:{_IF}|的话|就|则).*{_TELL}|给我发.{{0,2}}(?:消息|通知|提醒)"
 )
 _MESSAGE = re.compile(r"^(?:请)?(?:通知|提醒|警告)(?:我们?|大家)(?:说)?[：:，,\s]+(?P<message>.+)$", re.DOTALL)
+_CONDITIONAL = re.compile(rf"{_IF}|的话|就")
 _CONDITIONS = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -73,20 +74,18 @@ _FIND_LAST = re.compile(
     r"(?:都|全部?)?(?:给我)?(?:[找列翻调搜](?:出来|出|给)|给我看|让我看|有哪些|有哪几张)(?:给?我?看看?|我)?$"
 )
 _LAST_TIME = re.compile(r"(?:上|最后|最近)一?次")
+_FORMS: tuple[Form, ...] = (
+    ("find", _WHEN.search, ""), ("count", _COUNT.search, ""), ("count", _COUNT_VERB.match, ""),
+    ("what", _WHAT.search, ""), ("exists", _WHO.search, ""), ("find", _FIND.match, ""),
+    ("find", _FIND_LAST.search, ""), ("exists", _EXISTS.search, ""), ("exists", re.compile("有").match, ""),
+)  # fmt: skip
 _GAPS = re.compile(r"[\s？?。．！!，,；;、]+")
 
 
 def errand(text: str) -> Errand | None:
     """Read "如果…就通知我" and "通知我：…"; None where nobody wants to be told anything."""
     plain = text.strip().rstrip("？?。.！! ")
-    if not _ERRAND.search(plain):
-        return None
-    if (found := _MESSAGE.match(plain)) is not None and not re.search(rf"{_IF}|的话|就", found["message"]):
-        return Errand(message=found["message"].strip(" \"'“”「」"))
-    found = next((found for pattern in _CONDITIONS if (found := pattern.match(plain))), None)
-    if found is None:
-        return Errand()
-    return Errand(condition=((found.groupdict().get("lead") or "") + found["condition"]).strip(" ，,"))
+    return errand_in(plain, _ERRAND, _MESSAGE, _CONDITIONAL, _CONDITIONS)
 
 
 def thing_that_is(text: str) -> str:
@@ -98,27 +97,17 @@ def thing_that_is(text: str) -> str:
 def hear(text: str) -> Heard:
     """Read a sentence without camera, times and files."""
     plain = _POLITE.sub("", _LAST_TIME.sub("", _GAPS.sub(" ", text)).strip()).strip()
-    intent, query, k = "", plain, None
-    if (found := _WHEN.search(plain)) is not None:
-        intent, query = "find", f"{plain[: found.start()]} {plain[found.end() :]}"
-    elif (found := _COUNT.search(plain)) is not None:
-        # "有多少红色卡车" names the thing after, "红色卡车有多少辆" before.
-        intent, query = "count", _COUNT_VERB.sub("", f"{plain[: found.start()]} {plain[found.end() :]}")
-    elif (found := _COUNT_VERB.match(plain)) is not None:
-        intent, query = "count", plain[found.end() :]
-    elif (found := _WHAT.search(plain)) is not None:
-        intent, query = "what", f"{plain[: found.start()]} {plain[found.end() :]}"
-    elif _WHO.search(plain):
-        intent, query = "exists", _WHO.sub("人", plain)
-    elif (found := _FIND.match(plain)) is not None:
-        intent, query = "find", _EXISTS.sub(" ", plain[found.end() :])
-        k = int(number(found["k"])) if found["k"] else None
-    elif (found := _FIND_LAST.search(plain)) is not None:
-        intent, query = "find", plain[: found.start()].removeprefix("把")
-    elif (found := _EXISTS.search(plain)) is not None:
-        intent, query = "exists", f"{plain[: found.start()]} {plain[found.end() :]}"
-    elif plain.startswith("有"):
-        intent, query = "exists", plain[1:]
+    intent, found, _ = form_of(plain, _FORMS)
+    # "有多少红色卡车" names the thing after, "红色卡车有多少辆" before.
+    query, k = f"{plain[: found.start()]} {plain[found.end() :]}" if found else plain, None
+    if intent == "count":
+        query = _COUNT_VERB.sub("", query)
+    elif found is not None and found.re is _WHO:
+        query = _WHO.sub("人", plain)
+    elif found is not None and found.re is _FIND:
+        query, k = _EXISTS.sub(" ", query), int(number(found["k"])) if found["k"] else None
+    elif found is not None and found.re is _FIND_LAST:
+        query = query.removeprefix("把")
     query = _thing(query)
     return Heard(intent=intent, query=query, k=k, doubts=tuple(_DOUBTFUL.findall(query)))
 

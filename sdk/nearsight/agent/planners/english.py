@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from nearsight.agent.planners.wording import Errand, Heard
-from nearsight.agent.timewords import number
+from nearsight.agent.planners.wording import Errand, Form, Heard, errand_in, form_of
+from nearsight.agent.timewords import ENGLISH, number
 
 
 def _any(phrases: str) -> str:
@@ -22,14 +22,15 @@ _POLITE = re.compile(
     + r"\b[\s,]*)+"
 )
 _BE = _any("is, are, was, were, 's")
-_NUMBERS = _any(r"\d+, one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, twenty")
+_NUMBERS = _any(", ".join((r"\d+", *ENGLISH, "twenty")))
 _PICTURES = _any("pictures?, photos?, photographs?, images?, shots?, snapshots?, snaps?, frames?")
 _NEWEST = _any("latest, newest, last, most recent, recent, best")
 _COUNT = re.compile(
     r"\b(?:how many|(?:what(?:'s| is| was) )?(?:the )?(?:total )?number of|count(?: up)?(?: all)?(?: of)?|how often)\b"
 )
 _WHAT = re.compile(
-    rf"^(?:what (?:happened|was happening|has happened|else happened|{_BE} (?:there|going on|happening|up|new))"
+    r"^(?:what (?:happened|was happening|has happened|else happened"
+    rf"|{_BE}(?: (?:there|going on|happening|up|new|recorded|seen)|$))"
     r"|what's (?:going on|happening|there|new)|did anything happen|anything (?:happen(?:ing|ed)?|new)"
     r"|what did(?: .*)? (?:see|show|record|capture|film)$)\b"
 )
@@ -128,9 +129,9 @@ _UNPLAIN = re.compile(
     + _any(
         "no, not, none, nobody, nothing, neither, nor, never, without, and, or, but, except, only, just, more, "
         "fewer, less, least, most, over, under, exactly, about, dozens?, couple, pair, several, many, few, much, "
-        "lots?, plenty, enough, too, hundreds?, one, two, three, four, five, six, seven, eight, nine, ten, "
-        "eleven, twelve, twenty, both, every, all, each, another, other, else, if, unless, while, lack, absence, "
-        "shortage, hardly, barely, zero, than, instead, again, twice, missing"
+        "lots?, plenty, enough, too, hundreds?, twenty, both, every, all, each, another, other, else, if, unless, "
+        "while, lack, absence, shortage, hardly, barely, zero, than, instead, again, twice, missing, "
+        + ", ".join(ENGLISH)
     )
     + r"\b|n't\b"
 )
@@ -143,17 +144,21 @@ _THINGS = re.compile(
     rf"|can you see|do you see|{_BE} .* visible)\b"
 )
 
+# Kind of question, how it is found, and how it begins where a bare verb follows: "did a bus pass".
+_FORMS: tuple[Form, ...] = (
+    ("count", _COUNT.search, ""),
+    ("what", _WHAT.match, ()),
+    ("exists", _WHO.match, ""),
+    ("exists", _THERE.match, ()),
+    ("find", _FIND.match, ("where", "when", "what", "at")),
+    ("exists", _EXISTS.match, ("did", "do", "does", "has", "have")),
+)
+
 
 def errand(text: str) -> Errand | None:
     """Read "notify me that ..." and "notify me if ..."; None where nobody wants to be told anything."""
     plain = " ".join(text.split()).rstrip("?.! ")
-    if not _ERRAND.match(plain):
-        return None
-    if (found := _MESSAGE.match(plain)) is not None:
-        # "notify me: if there is a dog" is no message to be sent as it stands.
-        return Errand() if _CONDITIONAL.search(found["message"]) else Errand(message=found["message"].strip(" \"'“”"))
-    found = next((found for pattern in _CONDITIONS if (found := pattern.match(plain))), None)
-    return Errand(condition=found["condition"]) if found else Errand()
+    return errand_in(plain, _ERRAND, _MESSAGE, _CONDITIONAL, _CONDITIONS)
 
 
 def thing_that_is(text: str) -> str:
@@ -169,25 +174,17 @@ def hear(text: str) -> Heard:
     rest = " ".join(re.sub(r"[?!,;:\n]|\.(?=\s|$)", " ", text).split())
     plain = _POLITE.sub("", rest.lower())
     plain = re.sub(r"^(?:check |see )?(?:if|whether)\s+|\s+(?:can|could) you (?:find|show|list)\b.*$", "", plain)
-    intent, query, k, verbs = "", plain, None, True
-    found = _COUNT.search(plain)
-    if found is not None:
-        intent, query = "count", plain[found.end() :] or plain[: found.start()]
-    elif (found := _WHAT.match(plain)) is not None:
-        intent, query, verbs = "what", plain[found.end() :], False
-    elif (found := _WHO.match(plain)) is not None:
-        intent, query = "exists", f"person {plain[found.end() :]}"
-    elif (found := _THERE.match(plain)) is not None:
-        intent, query, verbs = "exists", plain[found.end() :], False
-    elif (found := _FIND.match(plain)) is not None:
-        intent, query, verbs = "find", plain[found.end() :], found[0].startswith(("where", "when", "what", "at"))
-    elif (found := _EXISTS.match(plain)) is not None:
-        intent, query, verbs = "exists", plain[found.end() :], found[0].startswith(("did", "do", "does", "has", "have"))
+    intent, found, asking = form_of(plain, _FORMS)
+    query, k = plain[found.end() :] if found else plain, None
+    if intent == "count":
+        # "how many dogs" names the thing after, "dogs: how many" before.
+        query = query or plain[: found.start() if found else 0]
+    elif found is not None and found.re is _WHO:
+        query = f"person {query}"
     query = query.strip()
-    many = _HOW_MANY.match(query)
-    if many is not None:
+    if (many := _HOW_MANY.match(query)) is not None:
         k, query = int(number(many[1])), query[many.end() :]
-    query = _thing(query, verbs=verbs)
+    query = _thing(query, verbs=found is None or found[0].startswith(asking))
     # The words as they were written: names keep their capitals.
     place = rest.lower().find(query)
     kept = rest[place : place + len(query)] if place >= 0 else query

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nearsight.agent.planners import chinese, english
+from nearsight.agent.planners.beyond import is_beyond
 from nearsight.agent.planners.cameras import take_cameras
 from nearsight.agent.planners.wording import Heard
 from nearsight.agent.steps import Plan, Step
@@ -14,7 +15,7 @@ from nearsight.agent.times import read_times
 from nearsight.agent.timewords import GAP, is_chinese
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from types import ModuleType
 
@@ -40,6 +41,11 @@ _NOTES = {
     "all time": {"en": "all recorded time was searched", "zh": "查找了全部时间"},
     "unclear": {"en": "not understood: {}", "zh": "未能理解：{}"},
     "no rule": {"en": "no rule knows this sentence, so it is searched for", "zh": "没有规则理解这句话，直接按字面搜索"},
+    "beyond": {
+        "en": 'what can be asked: was there a dog at gate-3 yesterday, how many cars today, what is in "a.jpg", '
+        "are there people in a.jpg, notify me if there is a dog",
+        "zh": "可以这样问：昨天3号门有没有狗、今天有几辆车、a.jpg里有什么、a.jpg里有几个人、如果有狗就通知我",
+    },
     "like": {
         "en": "pictures that look like a file are found by: nearsight search {}",
         "zh": "查找与文件相似的照片请用：nearsight search {}",
@@ -110,8 +116,7 @@ def _telling(errand: Errand, scene: Scene, code: str) -> Plan:
     if errand.message:
         step = Step(tool="notify", arguments={"message": errand.message})
         return Plan(steps=(step,), language=code, intent="notify", confidence=1.0)
-    cameras, rest = take_cameras(errand.condition, scene.cameras, _times(scene))
-    reading = read_times(rest, scene.now)
+    cameras, reading = _placed(errand.condition, scene)
     thing = _RULES[code].thing_that_is(reading.rest)
     if not thing or reading.unread or len(cameras) > 1:
         return Plan(steps=(), language=code, intent="notify", confidence=0.0, notes=(_NOTES["no message"][code],))
@@ -123,11 +128,12 @@ def _telling(errand: Errand, scene: Scene, code: str) -> Plan:
 
 def _looking(question: str, scene: Scene, code: str) -> Plan:
     """Plan a question that only looks."""
-    files, rest = _files(question)
+    files, rest = picture_files(question)
+    if is_beyond(rest, code, about_a_file=bool(files)):
+        return Plan(steps=(), language=code, intent="beyond", confidence=0.0, notes=(_NOTES["beyond"][code],))
     if files:
         return _at_files(files, rest, code)
-    cameras, rest = take_cameras(rest, scene.cameras, _times(scene))
-    reading = read_times(rest, scene.now)
+    cameras, reading = _placed(rest, scene)
     heard: Heard = _RULES[code].hear(reading.rest)
     steps = tuple(_look(heard, reading, camera) for camera in cameras or ("",))
     confidence, notes = _understood(question, heard, reading, code)
@@ -136,11 +142,10 @@ def _looking(question: str, scene: Scene, code: str) -> Plan:
     )
 
 
-def _times(scene: Scene) -> Callable[[str], bool]:
-    def is_time(text: str) -> bool:
-        return read_times(text, scene.now).span is not None
-
-    return is_time
+def _placed(text: str, scene: Scene) -> tuple[tuple[str, ...], Reading]:
+    """Take cameras and times out of a text."""
+    cameras, rest = take_cameras(text, scene.cameras, lambda words: read_times(words, scene.now).span is not None)
+    return cameras, read_times(rest, scene.now)
 
 
 def _look(heard: Heard, reading: Reading, camera: str) -> Step:
@@ -170,13 +175,8 @@ def _understood(question: str, heard: Heard, reading: Reading, code: str) -> tup
     return round(share, 2), tuple(notes)
 
 
-def picture_files(question: str) -> tuple[str, ...]:
-    """Name the picture files that a question names."""
-    return _files(question)[0]
-
-
-def _files(question: str) -> tuple[tuple[str, ...], str]:
-    """Take the picture files out of a question."""
+def picture_files(question: str) -> tuple[tuple[str, ...], str]:
+    """Take the picture files out of a question; a line break stands where they were."""
     files: list[str] = []
 
     def taken(found: re.Match[str]) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+# A form that a sentence may have: what kind of question it is, how it is found, and what its language makes of it.
+Form = tuple[str, Callable[[str], re.Match[str] | None], "str | tuple[str, ...]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,3 +33,28 @@ class Errand:
 
     message: str = ""
     condition: str = ""
+
+
+def errand_in(
+    plain: str,
+    wish: re.Pattern[str],
+    message: re.Pattern[str],
+    conditional: re.Pattern[str],
+    conditions: Sequence[re.Pattern[str]],
+) -> Errand | None:
+    """Read a wish to be told something by the patterns of one language; None where nobody wants to be told anything."""
+    if not wish.search(plain):
+        return None
+    # "notify me: if there is a dog" is no message to be sent as it stands.
+    if (found := message.match(plain)) is not None and not conditional.search(found["message"]):
+        return Errand(message=found["message"].strip(" \"'“”「」"))
+    found = next((found for pattern in conditions if (found := pattern.match(plain))), None)
+    if found is None:
+        return Errand()
+    return Errand(condition=((found.groupdict().get("lead") or "") + found["condition"]).strip(" ，,"))
+
+
+def form_of(plain: str, forms: Sequence[Form]) -> tuple[str, re.Match[str] | None, str | tuple[str, ...]]:
+    """Give the first form that a sentence has, and where."""
+    found = ((intent, found, how) for intent, find, how in forms if (found := find(plain)) is not None)
+    return next(found, ("", None, ("",)))

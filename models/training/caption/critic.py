@@ -1,0 +1,133 @@
+"""The second stage: the decoder speaks, and what agrees with people more than its other tries becomes likelier.
+
+Source: Rennie et al. 2017, Self-critical sequence training for image captioning; the baseline is the mean of the other
+samples of the same picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.caption import judge, model, texts, train
+
+log = logging.getLogger("training")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How long, how fast, how many."""
+
+    steps: int = 700
+    pictures: int = 40
+    samples: int = 5
+    rate: float = 3e-4
+    chinese: int = 3  # every so manieth step is in Chinese
+    written: float = 0.2  # weight of the cross-entropy of what people wrote, boxed pictures included
+    averaged: float = 0.99
+    judge_every: int = 100
+
+
+class Agreement:
+    """CIDEr-D of ids against the captions of training pictures, with rarities counted over all of them."""
+
+    def __init__(self, captions: texts.Captions, start: int, pictures: np.ndarray) -> None:
+        self.asked = {
+            int(picture): [[i for i in ids if i > texts.TRANSLATED] for ids in captions.rows(start, picture)]
+            for picture in pictures
+        }
+        self.measure = judge.agreement()
+        seen = Counter(
+            gram
+            for row in self.asked.values()
+            for gram in {g for one in row for n in range(1, 5) for g in self._grams(one, n)}
+        )
+        whole = math.log(len(self.asked))
+        self.rarity = {gram: whole - math.log(count) for gram, count in seen.items()}
+        self.whole = whole
+        self.kept = {
+            picture: [[self._weighed(one, n) for n in range(1, 5)] for one in row]
+            for picture, row in self.asked.items()
+        }
+
+    def _grams(self, ids: Sequence[int], n: int) -> Counter[tuple[str, ...]]:
+        found: Counter[tuple[str, ...]] = self.measure.grams(ids, n)
+        return found
+
+    def _weighed(self, ids: Sequence[int], n: int) -> tuple[dict[tuple[str, ...], float], float]:
+        weighed = {gram: count * self.rarity.get(gram, self.whole) for gram, count in self._grams(ids, n).items()}
+        return weighed, math.sqrt(sum(value * value for value in weighed.values()))
+
+    def __call__(self, ids: Sequence[int], picture: int) -> float:
+        """Judge one caption, 0 to 10."""
+        total, row = 0.0, self.kept[picture]
+        for n in range(1, 5):
+            mine, size = self._weighed(ids, n)
+            for one, asked in zip(row, self.asked[picture], strict=True):
+                theirs, other = one[n - 1]
+                if size and other:
+                    both = sum(min(v, theirs[g]) * theirs[g] for g, v in mine.items() if g in theirs)
+                    total += both / (size * other) * math.exp(-((len(ids) - len(asked)) ** 2) / (2 * 6.0**2))
+        return 10.0 * total / (4 * len(row))
+
+
+def run(trainer: train.Trainer, recipe: Recipe) -> None:
+    """Tune the decoder from its averaged weights; the result is the new average."""
+    decoder, average = trainer.decoder, trainer.averaged
+    decoder.load_state_dict(average.state_dict())
+    agreements = {start: Agreement(trainer.captions, start, trainer.trained) for start in (texts.EN, texts.ZH)}
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0)
+    began, heard = time.monotonic(), defaultdict[str, list[float]](list)
+    for step in range(1, recipe.steps + 1):
+        start = texts.EN if step % recipe.chinese else texts.ZH
+        pictures = trainer.random.choice(trainer.trained, recipe.pictures, replace=False)
+        seen_in = trainer.views(pictures, np.zeros(0, np.int64))
+        decoder.eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                seen = decoder.see(*seen_in)
+            ids = decoder.spoken(seen.repeat_interleave(recipe.samples, 0), start, drawn=True).clone()
+            spoken = [model.bare(row) for row in ids.tolist()]
+            worth = np.array(
+                [agreements[start](row, int(pictures[at // recipe.samples])) for at, row in enumerate(spoken)]
+            )
+            worth = worth.reshape(-1, recipe.samples)
+            others = (worth.sum(1, keepdims=True) - worth) / (recipe.samples - 1)
+            # Agreement in characters is three times as large a number as in words: each language counts by its spread.
+            gain = torch.from_numpy(((worth - others) / max(worth.std(), 1e-6)).ravel()).float()
+            states = decoder(ids[:, :-1], decoder.see(*seen_in))
+            wanted = ids[:, 1:]
+            asked = wanted != texts.PAD
+            logits = decoder.scores(states[asked]).float()
+        chosen = nn.functional.cross_entropy(logits, wanted[asked], reduction="none")
+        gains = gain[:, None].expand_as(wanted)[asked]
+        loss = (gains * chosen).mean()
+        written = trainer.written(recipe.pictures)
+        optimizer.zero_grad(set_to_none=True)
+        (loss + recipe.written * written).backward()
+        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * min(1.0, step / 20) * (1 - step / (recipe.steps + 1))
+        optimizer.step()
+        with torch.no_grad():
+            share = min(recipe.averaged, (1 + step) / (10 + step))
+            for mean, now in zip(average.parameters(), decoder.parameters(), strict=True):
+                mean.lerp_(now, 1 - share)
+        heard["en" if start == texts.EN else "zh"].append(float(worth.mean()))
+        heard["written"].append(float(written.detach()))
+        if step % 30 == 0:
+            means = {name: round(float(np.mean(values)), 3) for name, values in heard.items()}
+            log.info("critic step %d, %.1f min, samples' CIDEr-D: %s", step, (time.monotonic() - began) / 60, means)
+            heard.clear()
+        if step % recipe.judge_every == 0 or step == recipe.steps:
+            found = judge.spare(average, trainer.captions, trainer.features, trainer.spare)
+            log.info("critic step %d: %s", step, {name: round(value, 3) for name, value in found.items()})
+            torch.save(average.state_dict(), trainer.work / "critic.pt")

@@ -1,0 +1,126 @@
+"""What each label of a question is answered by: classes, crops that look like a text or a picture, or nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from nearsight.detect.boxes import CLASS, CROP, EXAMPLE, SIMILAR
+from nearsight.detect.lexicon import meaning, names_nothing
+from nearsight.errors import InputError
+from nearsight.sight import Sight, sight_of
+from nearsight.tokens import cleaned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from nearsight.detect.chances import Chances
+    from nearsight.detect.nearness import Nearness
+    from nearsight.detect.words import Words
+
+MOST = 20_000  # texts whose meaning is remembered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asked:
+    """One label, and what answers it.
+
+    Attributes:
+        label: the text as it was given; of a picture the name of its file, or a number.
+        route: `class`, `similar`, `crop` or `example`; empty where nothing can be said.
+        columns: numbers of the model's classes that answer it; empty on the other routes.
+        share: what the classes' chance is multiplied by.
+        vector: float32 (d,), what crops are compared with; None where classes answer.
+    """
+
+    label: str
+    route: str = ""
+    columns: tuple[int, ...] = ()
+    share: float = 1.0
+    vector: NDArray[np.float32] | None = None
+
+
+class Labels:
+    """Finds out what labels mean to one detector, and remembers it.
+
+    Args:
+        classes: English names of the model's classes.
+        near: Judges words that the lexicon does not have.
+        words: The family's encoder.
+        chances: The detector's curves.
+    """
+
+    def __init__(self, classes: Sequence[str], near: Nearness, words: Words, chances: Chances) -> None:
+        self._numbers = {name: number for number, name in enumerate(classes)}
+        self._near, self._words, self._chances = near, words, chances
+        self._known: dict[str, Asked] = {}
+
+    def resolve(self, labels: Sequence[Any]) -> list[Asked]:
+        """Say for every label, each text once, what answers it.
+
+        Raises:
+            InputError: If there is no label, or one that is neither text nor picture, or blank.
+            PictureUnreadableError: If an example cannot be read.
+            DelegateError: If the encoder is needed and cannot be placed, proven or run.
+        """
+        _check(labels)
+        texts = list(dict.fromkeys(label for label in labels if isinstance(label, str)))
+        if len(self._known) + len(texts) > MOST:
+            self._known.clear()
+        self._learn([text for text in texts if text not in self._known])
+        examples = [label for label in labels if not isinstance(label, str)]
+        shown = [self._example(example, number) for number, example in enumerate(examples, 1)]
+        return [*(self._known[text] for text in texts), *shown]
+
+    def _learn(self, texts: list[str]) -> None:
+        other = []
+        for text in texts:
+            found = meaning(text)
+            columns = tuple(self._numbers[name] for name in found.classes if name in self._numbers) if found else ()
+            if found and columns:
+                route, share = (CLASS, 1.0) if found.exact else (SIMILAR, self._chances.narrower)
+                self._known[text] = Asked(label=text, route=route, columns=columns, share=share)
+            elif names_nothing(text) or not self._words.encoder.reads(text):
+                self._known[text] = Asked(label=text)
+            else:
+                other.append(text)
+        if not other:
+            return
+        rows = zip(other, self._near.nearest(other), self._words.vectors(other), strict=True)
+        for text, column, vector in rows:
+            self._known[text] = (
+                Asked(label=text, route=CROP, vector=vector)
+                if column is None
+                else Asked(label=text, route=SIMILAR, columns=(column,), share=self._chances.near)
+            )
+
+    def _example(self, example: Any, number: int) -> Asked:
+        name = Path(os.fspath(example)).name if isinstance(example, os.PathLike) else f"example {number}"
+        outputs, _ = sight_of(example).seen(self._words.tower, "image")
+        return Asked(label=name, route=EXAMPLE, vector=outputs["embedding"][0])
+
+
+def _check(labels: object) -> None:
+    if isinstance(labels, (str, bytes, np.ndarray, Image.Image)) or not hasattr(labels, "__iter__"):
+        raise InputError("labels is a list of texts or pictures; write ['car', 'person']")
+    wrong = [
+        label
+        for label in labels
+        if not (
+            cleaned(label)
+            if isinstance(label, str)
+            else isinstance(label, (os.PathLike, Image.Image, np.ndarray, Sight))
+        )
+    ]
+    if wrong or not len(labels):  # type: ignore[arg-type]
+        what = f"{type(wrong[0]).__name__} {wrong[0]!r:.80}" if wrong else "nothing"
+        raise InputError(
+            f"labels are texts such as 'car' or '汽车', or pictures; got {what}; give at least one and no blank one"
+        )

@@ -1,0 +1,57 @@
+"""Vectors of texts in the space of the family's encoder, each made once in a process."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nearsight.engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from nearsight.encoders import Encoder
+
+MOST = 20_000  # vectors that are kept, 2 kB each
+
+
+class Words:
+    """The encoder of a family, loaded when the first text or crop comes.
+
+    Args:
+        family: Name of the family.
+        wishes: Target, policy and threads, as `Encoder` takes them.
+    """
+
+    def __init__(self, family: str, **wishes: Any) -> None:
+        self._family, self._wishes = family, wishes
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The family's encoder."""
+        from nearsight.encoders import Encoder
+
+        return Encoder(self._family, **self._wishes)
+
+    @cached_property
+    def tower(self) -> Engine:
+        """The engine of that encoder, for pictures that are looked at through a `Sight`."""
+        return Engine.shared(self._family, capability="search", **self._wishes)
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode n texts, or remember their vectors: float32 (n, d) of unit length."""
+        model = self.encoder.identity
+        new = [text for text in dict.fromkeys(texts) if (model, text) not in _known]
+        made = dict(zip(new, self.encoder.texts(new).vectors, strict=True)) if new else {}
+        rows = [made[text] if text in made else _known[model, text] for text in texts]
+        if len(_known) + len(made) > MOST:
+            _known.clear()
+        _known.update(((model, text), vector) for text, vector in list(made.items())[-MOST:])
+        return np.stack(rows)
+
+
+_known: dict[tuple[object, str], NDArray[np.float32]] = {}
