@@ -73,7 +73,7 @@ def detected(looks: Mapping[Path, ns.Look], labels: Sequence[str]) -> tuple[Sens
     if len(seen) < len(found):
         lines.append(f"nothing of it in: {', '.join(path.name for path, one in found if not len(one))}")
     if found and found[0][1].unjudged:
-        lines.append(f"cannot judge, no class is near: {', '.join(found[0][1].unjudged)}")
+        lines.append(f"cannot judge: {', '.join(found[0][1].unjudged)}")
     figures = [
         ns.Figure(
             heading=f"Found: {', '.join(labels)}",

@@ -115,10 +115,8 @@ def look(
         UnknownModelError: If no model bears this name, or it does not serve search.
         MissingFilesError: If one of its files is not there.
     """
-    from nearsight.camera import Frame
-
     models = _models(model, target, policy, threads)
-    sight = sight_of(image.pixels if isinstance(image, Frame) else image)
+    sight = sight_of(image)
     sight.picture(READ_WH)
     return Look(sight, models)
 

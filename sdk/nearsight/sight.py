@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from nearsight.camera.source import Frame
 from nearsight.pictures import read_with_facts
 from nearsight.preprocess import fit_picture
+from nearsight_npu import Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -94,9 +97,32 @@ class Sight:
         return outputs, decision
 
 
-def sight_of(image: PictureSource | Sight) -> Sight:
-    """Look at a picture, or go on looking at it."""
-    return image if isinstance(image, Sight) else Sight(image)
+def sight_of(image: PictureSource | Frame | Sight) -> Sight:
+    """Look at a picture or a camera's frame, or go on looking at one."""
+    if isinstance(image, Sight):
+        return image
+    return Sight(image.pixels if isinstance(image, Frame) else image)
+
+
+def together(lead: Decision, decisions: Iterable[Decision]) -> Decision:
+    """Give one decision for an answer that took several runs.
+
+    Args:
+        lead: The run that the answer is called after.
+        decisions: All runs; one that is named twice, since a picture is looked at once, counts once.
+
+    Returns:
+        The lead's, with what all of them took and refused.
+    """
+    once = list({id(decision): decision for decision in decisions}.values())
+    runs = [decision.measured for decision in once if decision.measured is not None]
+    measured = Measured(
+        latency_ms=sum(run.latency_ms for run in runs),
+        bytes_in=sum(run.bytes_in for run in runs),
+        bytes_out=sum(run.bytes_out for run in runs),
+    )
+    rejected = dict.fromkeys(refused for decision in once for refused in decision.rejected)
+    return replace(lead, measured=measured, rejected=tuple(rejected))
 
 
 def _covers(size: tuple[int, int], hint: tuple[int, int]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +17,7 @@ from nearsight.caption.nouns import CHINESE
 from nearsight.encoders import Encoder
 from nearsight.engine import AUTO, Engine
 from nearsight.errors import InputError, ModelError, translated
-from nearsight.sight import Sight, sight_of
+from nearsight.sight import sight_of, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nearsight.camera import Frame
     from nearsight.caption.decode import Pieces
     from nearsight.pictures import PictureSource
+    from nearsight.sight import Sight
     from nearsight_npu import Decision, Policy
 
     Shown = PictureSource | Frame | Sight
@@ -174,11 +175,11 @@ class Captioner:
             PictureUnreadableError: If the picture cannot be read.
             DelegateError: If a graph cannot be placed, proven or run.
         """
-        return self._grounding.verdicts(_sight(image), text, self._checked(language), [])
+        return self._grounding.verdicts(sight_of(image), text, self._checked(language), [])
 
     def evidence(self, image: Shown, language: str = "en", max_words: int = 20) -> Evidence:
         """Say what a picture shows, with what confidence is judged by: what calibration is fitted to."""
-        return self._evidence(_sight(image), language, max_words, [])
+        return self._evidence(sight_of(image), language, max_words, [])
 
     def _checked(self, language: str) -> str:
         if language not in self.languages:
@@ -191,7 +192,7 @@ class Captioner:
         """Caption on this machine, or elsewhere if the policy lets it."""
         from nearsight.cooperate import captioned, current
 
-        sight = _sight(image)
+        sight = sight_of(image)
         return captioned(
             current(self._policy),
             sight.source,
@@ -216,7 +217,7 @@ class Captioner:
             language=language,
             confidence=self._confidence(evidence, language),
             grounding=grounding,
-            decision=_whole([*checks, *decisions]),
+            decision=together(decisions[-1], [*checks, *decisions]),
         )
         if self._memory is not None:
             self._memory.keep(prompt, vector, said)
@@ -304,28 +305,6 @@ class _Steps:
         self._decisions.append(decision)
         logits: NDArray[np.float32] = found["logits"]
         return logits
-
-
-def _whole(decisions: list[Decision]) -> Decision:
-    """Give the decision of a caption: the decoder's, with what all runs together took and refused."""
-    from nearsight_npu import Measured
-
-    # A picture is looked at once, for the decoder as for the checks.
-    once = {id(decision): decision for decision in decisions}.values()
-    runs = [decision.measured for decision in once if decision.measured is not None]
-    measured = Measured(
-        latency_ms=sum(run.latency_ms for run in runs),
-        bytes_in=sum(run.bytes_in for run in runs),
-        bytes_out=sum(run.bytes_out for run in runs),
-    )
-    rejected = dict.fromkeys(refused for decision in decisions for refused in decision.rejected)
-    return replace(decisions[-1], measured=measured, rejected=tuple(rejected))
-
-
-def _sight(image: Shown) -> Sight:
-    from nearsight.camera import Frame
-
-    return sight_of(image.pixels if isinstance(image, Frame) else image)
 
 
 def _count(name: str, value: object, such: int) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearsight.camera.source import Frame
 from nearsight.detect.boxes import EXAMPLE, Detections, suppressed
 from nearsight.detect.chances import Chances, chance
 from nearsight.detect.crops import Cropper, apart
@@ -18,7 +17,7 @@ from nearsight.detect.tiles import checked_tiles, cut, windows
 from nearsight.detect.words import Words
 from nearsight.engine import AUTO, Engine
 from nearsight.errors import InputError
-from nearsight.sight import Sight, sight_of
+from nearsight.sight import Sight, sight_of, together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -215,7 +214,7 @@ class Detector:
         return Question(asked=[(one, least.get(one.label, default)) for one in asked], tiles=checked_tiles(tiles))
 
     def _opened(self, image: Any, question: Question) -> Sight:
-        sight = sight_of(image.pixels if isinstance(image, Frame) else image)
+        sight = sight_of(image)
         if question.tiles:
             sight.picture()
         elif question.by_crops():
@@ -229,7 +228,7 @@ class Detector:
             crops = self._cropper.look(sight, seen.boxes, seen.scores)
             found += self._by_crops(crops.boxes_xyxy, crops.vectors, question)
             decisions += crops.decisions
-        return _joined(found, question.unjudged, sight.size_wh, _together(decisions))
+        return _joined(found, question.unjudged, sight.size_wh, together(decisions[0], decisions))
 
     def _seen(self, sight: Sight, whole: tuple[Outputs, Decision], tiles: tuple[int, int] | None) -> Seen:
         outputs, decision = whole
@@ -308,20 +307,6 @@ def _joined(found: list[Found], unjudged: tuple[str, ...], size_wh: tuple[int, i
         unjudged=unjudged,
         decision=decision,
     )
-
-
-def _together(decisions: tuple[Decision, ...]) -> Decision:
-    """Give the first decision, the detector's, with what all runs together took and refused."""
-    from nearsight_npu import Measured
-
-    runs = [decision.measured for decision in decisions if decision.measured is not None]
-    measured = Measured(
-        latency_ms=sum(run.latency_ms for run in runs),
-        bytes_in=sum(run.bytes_in for run in runs),
-        bytes_out=sum(run.bytes_out for run in runs),
-    )
-    rejected = dict.fromkeys(refused for decision in decisions for refused in decision.rejected)
-    return replace(decisions[0], measured=measured, rejected=tuple(rejected))
 
 
 def _grouped(items: Iterable[tuple[Sight, Any]], size: int) -> Iterator[list[tuple[Sight, Any]]]:
