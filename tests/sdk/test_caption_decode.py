@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nearsight.caption.decode import LONGEST_ECHO, REPEATED, Rules, Spoken, spoken
 
-PIECES = ["<pad>", "<unk>", "</s>", "<en>", "<zh>", "▁a", "▁dog", "▁run", "s", "▁fast", "妈", "狗", "，", "跑"]
+PIECES = ["<pad>", "<unk>", "</s>", "<en>", "<zh>", "▁a", "▁dog", "▁run", "s", "▁fast", "妈", "狗", "，", "跑", "▁"]
 PAD, UNKNOWN, END, EN, ZH = range(5)
 LONGEST = 10
 ENGLISH = Rules(start=EN, end=END, silent=(PAD, UNKNOWN, EN, ZH), longest=LONGEST, by_characters=False)
@@ -21,7 +21,7 @@ CHINESE = Rules(start=ZH, end=END, silent=(PAD, UNKNOWN, EN, ZH), longest=LONGES
 
 
 class Vocabulary:
-    """A sentencepiece processor of fourteen pieces."""
+    """A sentencepiece processor of fifteen pieces."""
 
     def id_to_piece(self, id: int) -> str:  # noqa: A002
         return PIECES[id]
@@ -213,11 +213,21 @@ def test_whatever_the_scores_a_caption_ends_in_time_and_does_not_loop(seed, max_
     assert 0 < said.sureness <= 1
     assert math.isfinite(said.sureness)
     if by_characters:
-        assert sum(PIECES[one] != "，" for one in ids) <= max_words
+        assert sum(PIECES[one] not in {"，", "▁"} for one in ids) <= max_words
     else:
-        assert sum(PIECES[one].startswith("▁") for one in ids) <= max_words
+        assert sum(PIECES[one].startswith("▁") and PIECES[one] != "▁" for one in ids) <= max_words
         assert all(a != b for a, b in pairwise(ids))
     for size in range(2, LONGEST_ECHO + 1):
         assert all(ids[at : at + size] != ids[at + size : at + 2 * size] for at in range(len(ids) - 2 * size + 1))
     runs = [tuple(ids[at : at + REPEATED]) for at in range(len(ids) - REPEATED + 1)]
     assert len(set(runs)) == len(runs)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("max_words", [1, 20])
+def test_a_mark_of_a_beginning_alone_is_no_sentence(beams, max_words) -> None:
+    blank, ended = odds(**{"▁": 0.9}), odds(end=0.9, **{"▁dog": 0.05})
+
+    said = say(blank, ended, odds(end=0.9), max_words=max_words, beams=beams)
+
+    assert Vocabulary().decode(list(said.ids)) == "dog"

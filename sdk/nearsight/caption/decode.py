@@ -109,7 +109,8 @@ def spoken(scorer: Scorer, pieces: Pieces, rules: Rules, max_words: int, beams: 
         ways = []
         for rank, way in enumerate(ahead[: 2 * beams]):
             if way.said[-1] == rules.end:
-                done += [_ended(way)] if rank < beams else []
+                # A mark of a beginning alone shows nothing: that is no sentence.
+                done += [_ended(way)] if rank < beams and pieces.decode(list(way.said[:-1])).strip() else []
             elif len(ways) < beams:
                 ways.append(way)
         words = [_words(way.said, pieces, rules) for way in ways]
@@ -165,7 +166,11 @@ def _words(said: Sequence[int], pieces: Pieces, rules: Rules) -> list[int]:
         # Every character is a piece of its own; the mark of a beginning and a comma are none.
         begins = [any(c.isalnum() for c in text) for text in texts]
     else:
-        begins = [at == 0 or text.startswith("▁") for at, text in enumerate(texts)]
+        begins, awaited = list[bool](), True
+        for text in texts:
+            awaited |= text.startswith("▁")
+            begins.append(awaited and text != "▁")
+            awaited = awaited and not begins[-1]
     return list(accumulate(begins))
 
 
