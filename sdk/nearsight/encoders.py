@@ -169,21 +169,25 @@ class Encoder:
             considered: How many pictures these are the best of: among many, an unrelated one may score high.
 
         Returns:
-            float32 (n,), the chance that each picture is what was asked for; None without a text.
+            float32 (n,), the chance that each picture is what was asked for, 0 for a text in a script that the model
+            does not read; None without a text.
         """
         if text is None:
             return None
-        return self._calibration.relevance(vectors @ query, considered, thing=names_thing(text))
+        if not self.reads(text):
+            return np.zeros(len(vectors), np.float32)
+        return self._calibration.relevance(vectors @ query, considered, thing=names_thing(self._said(text)))
 
     @cached_property
     def _calibration(self) -> Calibration:
         return Calibration.read(self._manifest.relevance)
 
     def _said(self, text: str) -> str:
-        """Give a text as the tower understands it best: a bare Chinese noun in English, if the family lists it."""
-        if not isinstance(text, str) or not HAN.search(text) or self._names is None:
+        """Give a text as the tower understands it best: a bare noun in English and in the singular, if it is listed."""
+        if not isinstance(text, str) or not (HAN.search(text) or names_thing(text)) or self._names is None:
             return text
-        return self._names.english(text) or text
+        named = self._names.english(text) if HAN.search(text) else self._names.singular(text)
+        return named or text
 
     @cached_property
     def _names(self) -> Names | None:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from nearsight.sight import Sight
     from nearsight_npu import Decision, Policy
 
-# What a picture is read for: no model here looks at more, so that a large JPEG is decoded once, whatever is asked
-# first. Where more is needed after all, as for tiles, the picture is read again.
-READ_WH = (320, 320)
 # Families of models, and texts of each, that stay in memory.
 FAMILIES, TEXTS = 2, 4096
 
@@ -117,7 +114,7 @@ def look(
     """
     models = _models(model, target, policy, threads)
     sight = sight_of(image)
-    sight.picture(READ_WH)
+    sight.pixels(models.tower)  # so that a picture that cannot be read is said here
     return Look(sight, models)
 
 
@@ -234,7 +231,7 @@ def _match(encoder: Encoder, text: str, vector: NDArray[np.float32], picture: ND
     # One picture is the smallest of galleries: the calibration counts fewer than ten as ten.
     relevance = encoder.relevance(vector, picture, text, considered=len(picture))
     assert relevance is not None, "a text is calibrated"
-    chance = float(relevance[0]) if encoder.reads(text) else 0.0
+    chance = float(relevance[0])
     return Match(
         text=text,
         score=float(picture[0] @ vector),

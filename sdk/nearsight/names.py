@@ -11,8 +11,12 @@ if TYPE_CHECKING:
 
 HAN = re.compile(r"[\u3400-\u9fff]")
 _COUNTED = re.compile(
-    r"^[一这那1](?:个|只|隻|辆|条|匹|头|架|艘|列|张|把|台|部|本|位|名|件|根|块|颗|棵|支|座|顶|朵|杯|碗|盘|瓶|面|幅|尊)"
+    r"^(?:[0-9]+|[一二三四五六七八九十两几这那每]+)"
+    r"(?:(?:个|只|隻|辆|条|匹|头|架|艘|列|张|台|部|本|位|名|群|些|件|根|块|颗|棵|支|双|副|对|座|顶|朵|杯|碗|盘|瓶|面|幅|尊)"
+    r"|把(?=..))"
 )
+
+_EN_COUNTED = re.compile(r"^(?:the|some|any|many|several|two|three|four|five|six|seven|eight|nine|ten|[0-9]+) ")
 
 
 class Names:
@@ -25,10 +29,12 @@ class Names:
 
     def __init__(self, page: Path) -> None:
         self._english: dict[str, str] = {}
+        self._things: set[str] = set()
         for line in page.read_text(encoding="utf8").splitlines():
             english, tab, chinese = line.partition("\t")
             if tab and not english.startswith("#"):
                 self._english.update(dict.fromkeys(chinese.split("|"), english))
+                self._things.add(english)
 
     def __len__(self) -> int:
         return len(self._english)
@@ -44,3 +50,24 @@ class Names:
         """
         bare = re.sub(r"[\s。，！？、.,!?]+", "", unicodedata.normalize("NFKC", text))
         return self._english.get(bare) or self._english.get(_COUNTED.sub("", bare))
+
+    def singular(self, text: str) -> str | None:
+        """Give the singular of a bare English plural: a picture of one is described by it.
+
+        Args:
+            text: A query; "the", "some" or a number may stand in front of the noun.
+
+        Returns:
+            The singular, if the list has it and not the text itself; else None.
+
+        Example:
+            `cats` and `two cats` give `cat`; `glasses`, which the list has, and `red cats` give None.
+        """
+        bare = _EN_COUNTED.sub("", text.strip().lower().rstrip(".!?"))
+        if not bare.endswith("s") or bare in self._things:
+            return None
+        for ending, singular in (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", "")):
+            one = bare.removesuffix(ending) + singular
+            if bare.endswith(ending) and one in self._things:
+                return one
+        return None

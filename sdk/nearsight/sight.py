@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     Outputs = Mapping[str, np.ndarray[Any, Any]]
 
 
+# What a picture is read for when graphs look at the whole of it, at least: no embedded model looks at more, so that one
+# decoding of a large JPEG serves all of them, and each sees the same pixels whoever looks first.
+LOOKED_WH = (320, 320)
+
+
 class Sight:
     """A picture, and what was seen in it so far.
 
@@ -39,6 +44,7 @@ class Sight:
         self._picture: Image.Image | None = None
         self._whole = False
         self._size_wh = (0, 0)
+        self._views: dict[tuple[int, int], Image.Image] = {}
         self._seen: dict[tuple[int, str], tuple[Engine, Outputs, Decision]] = {}
 
     @property
@@ -65,18 +71,32 @@ class Sight:
         held = self._picture
         if held is not None and (self._whole or (size_hint is not None and _covers(held.size, size_hint))):
             return held
+        self._picture = self._read(size_hint)
+        self._whole = self._picture.size == self._size_wh
+        return self._picture
+
+    def _read(self, size_hint: tuple[int, int] | None) -> Image.Image:
         rereadable = isinstance(self.source, (str, os.PathLike, bytes))
-        hint = size_hint if rereadable else None
-        read, facts = read_with_facts(self.source, size_hint=hint)
+        read, facts = read_with_facts(self.source, size_hint=size_hint if rereadable else None)
         self._size_wh = facts.size_wh or read.size
-        self._whole = read.size == self._size_wh
-        self._picture = read
         return read
+
+    def _view(self, size_hint: tuple[int, int]) -> Image.Image:
+        """Give what graphs look at: the same pixels, whoever looked before and at however much."""
+        if size_hint not in self._views:
+            held = self._picture
+            fits = held is not None and self._whole and not _covers(held.size, (2 * size_hint[0], 2 * size_hint[1]))
+            self._views[size_hint] = held if held is not None and fits else self._read(size_hint)
+            if held is None:
+                self._picture = self._views[size_hint]
+                self._whole = self._picture.size == self._size_wh
+        return self._views[size_hint]
 
     def pixels(self, engine: Engine) -> NDArray[np.uint8]:
         """Fit the whole picture to an engine's input: uint8 (1, h, w, 3)."""
         shape = engine.manifest.preprocessing
-        picture = self.picture(shape.size_wh)
+        width, height = shape.size_wh
+        picture = self._view((max(width, LOOKED_WH[0]), max(height, LOOKED_WH[1])))
         return fit_picture(picture, shape.size_wh, mode=shape.mode, reducing_gap=shape.reducing_gap)[None]
 
     def seen(self, engine: Engine, role: str) -> tuple[Outputs, Decision]:

@@ -66,9 +66,10 @@ class Tokens:
         return ids, mask
 
     def reads(self, text: str) -> bool:
-        """Whether the vocabulary has pieces for more than half of a text; other scripts leave it nothing to go by."""
-        pieces = self._pieces.encode(cleaned(text))
-        return bool(2 * pieces.count(self._pieces.unk_id()) < len(pieces))
+        """Whether the vocabulary has pieces for half of a text or more; other scripts leave it nothing to go by."""
+        blank = self._pieces.piece_to_id("▁")  # the mark of a beginning, which stands before any script
+        pieces = [piece for piece in self._pieces.encode(cleaned(text)) if piece != blank]
+        return bool(pieces) and bool(2 * pieces.count(self._pieces.unk_id()) <= len(pieces))
 
 
 def cleaned(text: str) -> str:

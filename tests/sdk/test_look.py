@@ -16,8 +16,7 @@ from PIL import Image
 import nearsight as ns
 import nearsight_models
 from nearsight.engine import Engine
-from nearsight.looking import READ_WH
-from nearsight.sight import Sight
+from nearsight.sight import LOOKED_WH, Sight
 from nearsight_npu.loopback import FakeCloud
 from nearsight_npu.remote import forget_failures
 
@@ -219,7 +218,7 @@ def test_the_picture_is_read_once(cat: Path) -> None:
 def test_no_model_looks_at_more_of_a_picture_than_is_read_at_first() -> None:
     pages = [nearsight_models.load(name) for name in nearsight_models.names()]
 
-    assert all(side <= most for page in pages for side, most in zip(page.preprocessing.size_wh, READ_WH, strict=True))
+    assert all(side <= most for page in pages for side, most in zip(page.preprocessing.size_wh, LOOKED_WH, strict=True))
 
 
 def test_boxes_in_a_large_jpeg_are_in_pixels_of_the_whole(photos: Path) -> None:

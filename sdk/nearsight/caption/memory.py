@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nearsight_npu import Decision
 
 MOST = 256
+ROUNDING = 1e-6  # a vector in single precision has a cosine with itself that is so far from 1
 TARGET = "memory"
 
 
@@ -70,7 +71,7 @@ class Memory:
             return None
         cosines = np.stack([other for other, _ in kept]) @ vector
         best = int(cosines.argmax())
-        if cosines[best] < self.reuse:
+        if cosines[best] < self.reuse - ROUNDING:
             return None
         said = kept[best][1]
         reason = f"said before of a picture with cosine {cosines[best]:.3f}; reused from {self.reuse:g} on"

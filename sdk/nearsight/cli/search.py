@@ -181,12 +181,12 @@ def picture_of(word: str) -> Path | None:
     """Return the picture file that a word names, or None where it is just a word.
 
     Raises:
-        InputError: if the word is written as a path to a picture (`./dog.jpg`) that is not there.
+        InputError: if the word is written as a path to a picture (`dog.jpg`) that is not there.
     """
     as_path = word.startswith((".", "/", "~"))
     path = Path(os.path.expanduser(word)) if as_path else Path(word)
     there = _is_file(path)
-    if not there and not as_path:
+    if not there and not as_path and "." not in word:
         return None
     from nearsight.pictures import EXTENSIONS
 

@@ -73,29 +73,30 @@ class Labels:
         _check(labels)
         texts = list(dict.fromkeys(label for label in labels if isinstance(label, str)))
         if len(self._known) + len(texts) > MOST:
-            self._known.clear()
-        self._learn([text for text in texts if text not in self._known])
+            self._known = {}  # another thread may still read the old one
+        known = self._known
+        self._learn([text for text in texts if text not in known], known)
         examples = [label for label in labels if not isinstance(label, str)]
         shown = [self._example(example, number) for number, example in enumerate(examples, 1)]
-        return [*(self._known[text] for text in texts), *shown]
+        return [*(known[text] for text in texts), *shown]
 
-    def _learn(self, texts: list[str]) -> None:
+    def _learn(self, texts: list[str], known: dict[str, Asked]) -> None:
         other = []
         for text in texts:
             found = meaning(text)
             columns = tuple(self._numbers[name] for name in found.classes if name in self._numbers) if found else ()
             if found and columns:
                 route, share = (CLASS, 1.0) if found.exact else (SIMILAR, self._chances.narrower)
-                self._known[text] = Asked(label=text, route=route, columns=columns, share=share)
+                known[text] = Asked(label=text, route=route, columns=columns, share=share)
             elif names_nothing(text) or not self._words.encoder.reads(text):
-                self._known[text] = Asked(label=text)
+                known[text] = Asked(label=text)
             else:
                 other.append(text)
         if not other:
             return
         rows = zip(other, self._near.nearest(other), self._words.vectors(other), strict=True)
         for text, column, vector in rows:
-            self._known[text] = (
+            known[text] = (
                 Asked(label=text, route=CROP, vector=vector)
                 if column is None
                 else Asked(label=text, route=SIMILAR, columns=(column,), share=self._chances.near)
@@ -107,8 +108,8 @@ class Labels:
         return Asked(label=name, route=EXAMPLE, vector=outputs["embedding"][0])
 
 
-def _check(labels: object) -> None:
-    if isinstance(labels, (str, bytes, np.ndarray, Image.Image)) or not hasattr(labels, "__iter__"):
+def _check(labels: Any) -> None:
+    if isinstance(labels, (str, bytes, np.ndarray, Image.Image)) or not hasattr(labels, "__len__"):
         raise InputError("labels is a list of texts or pictures; write ['car', 'person']")
     wrong = [
         label
@@ -119,7 +120,7 @@ def _check(labels: object) -> None:
             else isinstance(label, (os.PathLike, Image.Image, np.ndarray, Sight))
         )
     ]
-    if wrong or not len(labels):  # type: ignore[arg-type]
+    if wrong or not len(labels):
         what = f"{type(wrong[0]).__name__} {wrong[0]!r:.80}" if wrong else "nothing"
         raise InputError(
             f"labels are texts such as 'car' or '汽车', or pictures; got {what}; give at least one and no blank one"

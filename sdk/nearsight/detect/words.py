@@ -45,13 +45,15 @@ class Words:
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode n texts, or remember their vectors: float32 (n, d) of unit length."""
         model = self.encoder.identity
-        new = [text for text in dict.fromkeys(texts) if (model, text) not in _known]
+        # Taken at once: another thread may clear what is known meanwhile.
+        rows = {text: row for text in texts if (row := _known.get((model, text))) is not None}
+        new = [text for text in dict.fromkeys(texts) if text not in rows]
         made = dict(zip(new, self.encoder.texts(new).vectors, strict=True)) if new else {}
-        rows = [made[text] if text in made else _known[model, text] for text in texts]
+        rows |= made
         if len(_known) + len(made) > MOST:
             _known.clear()
         _known.update(((model, text), vector) for text, vector in list(made.items())[-MOST:])
-        return np.stack(rows)
+        return np.stack([rows[text] for text in texts])
 
 
 _known: dict[tuple[object, str], NDArray[np.float32]] = {}
