@@ -20,8 +20,8 @@ from training import data, e5, model, texts, train, words
 log = logging.getLogger("training")
 GALLERY = 1000
 AMONG = (20, 50, 100, 300, GALLERY)
-# Share of absent queries that may match in each kind of sample below, on average over galleries of all sizes; `make eval`
-# measures sets not seen here.
+# Share of absent queries that may match in each kind of sample below, on average over galleries of all sizes.
+# `make eval` measures sets not seen here.
 ALLOWED = 0.1
 WIDTH = model.LEARNED + model.NAMED
 # Where hundreds of pictures are searched, a right answer rarely stands alone: the mean of the best few tells as well.
