@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 LONGEST = 4  # n-grams of one to four
 SIGMA = 6.0  # CIDEr-D's penalty on a length that differs, in tokens
 WORD = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*|'[a-z]+")
 
-Tokens = Sequence[str]
-Grams = Counter[tuple[str, ...]]
+Tokens = Sequence[Hashable]  # words, characters, or ids of a vocabulary
+Gram = tuple[Hashable, ...]
+Grams = Counter[Gram]
 
 
 def words(text: str) -> list[str]:
@@ -30,10 +31,44 @@ def grams(tokens: Tokens, n: int) -> Grams:
     return Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
 
 
-def cider(said: Sequence[Tokens], asked: Sequence[Sequence[Tokens]]) -> list[float]:
-    """CIDEr-D of every caption; the mean over a set is the figure that is quoted.
+class Consensus:
+    """CIDEr-D against what people wrote about a set of pictures.
 
     How rare an n-gram is, is counted over the pictures of this very set, so figures of two sets cannot be compared.
+
+    Args:
+        asked: what people wrote about each picture, as tokens.
+
+    Source: Vedantam, Zitnick and Parikh 2015, CIDEr: consensus-based image description evaluation (the -D form).
+    """
+
+    def __init__(self, asked: Sequence[Sequence[Tokens]]) -> None:
+        seen = Counter(
+            gram for row in asked for gram in {g for one in row for n in range(1, LONGEST + 1) for g in grams(one, n)}
+        )
+        self._whole = math.log(len(asked))
+        self._rarity = {gram: self._whole - math.log(count) for gram, count in seen.items()}
+        self._asked = [[(len(one), self._weighed(one)) for one in row] for row in asked]
+
+    def __call__(self, said: Tokens, picture: int) -> float:
+        """Judge a caption of one of the pictures: 0 to 10."""
+        mine, row, total = self._weighed(said), self._asked[picture], 0.0
+        for length, theirs in row:
+            alike = sum(map(_similar, mine, theirs))
+            total += alike * math.exp(-((len(said) - length) ** 2) / (2 * SIGMA**2))
+        return 10.0 * total / (LONGEST * len(row))
+
+    def _weighed(self, tokens: Tokens) -> list[tuple[dict[Gram, float], float]]:
+        """N-grams of each length with their weights, and the length of that vector."""
+        found = []
+        for n in range(1, LONGEST + 1):
+            weights = {gram: count * self._rarity.get(gram, self._whole) for gram, count in grams(tokens, n).items()}
+            found.append((weights, math.sqrt(sum(weight * weight for weight in weights.values()))))
+        return found
+
+
+def cider(said: Sequence[Tokens], asked: Sequence[Sequence[Tokens]]) -> list[float]:
+    """CIDEr-D of every caption; the mean over a set is the figure that is quoted.
 
     Args:
         said: one caption for each picture, as tokens.
@@ -41,34 +76,16 @@ def cider(said: Sequence[Tokens], asked: Sequence[Sequence[Tokens]]) -> list[flo
 
     Returns:
         One figure a picture, 0 to 10.
-
-    Source: Vedantam, Zitnick and Parikh 2015, CIDEr: consensus-based image description evaluation (the -D form).
     """
-    seen = Counter(
-        gram for row in asked for gram in {g for one in row for n in range(1, LONGEST + 1) for g in grams(one, n)}
-    )
-    whole = math.log(len(asked))
-
-    def weighed(counts: Grams) -> dict[tuple[str, ...], float]:
-        return {gram: count * (whole - math.log(max(1, seen[gram]))) for gram, count in counts.items()}
-
-    found = []
-    for spoken, row in zip(said, asked, strict=True):
-        total = 0.0
-        for n in range(1, LONGEST + 1):
-            mine = weighed(grams(spoken, n))
-            for one in row:
-                gap = len(spoken) - len(one)
-                total += _similar(mine, weighed(grams(one, n))) * math.exp(-(gap**2) / (2 * SIGMA**2))
-        found.append(10.0 * total / (LONGEST * len(row)))
-    return found
+    judge = Consensus(asked)
+    return [judge(one, at) for at, one in enumerate(said)]
 
 
-def _similar(mine: dict[tuple[str, ...], float], theirs: dict[tuple[str, ...], float]) -> float:
+def _similar(mine: tuple[dict[Gram, float], float], theirs: tuple[dict[Gram, float], float]) -> float:
     """Cosine of two weighed captions, where repeating a good word more often than people do gains nothing."""
-    both = sum(min(value, theirs[gram]) * theirs[gram] for gram, value in mine.items() if gram in theirs)
-    size = math.sqrt(sum(v * v for v in mine.values()) * sum(v * v for v in theirs.values()))
-    return both / size if size else 0.0
+    (ours, size), (others, length) = mine, theirs
+    both = sum(min(value, others[gram]) * others[gram] for gram, value in ours.items() if gram in others)
+    return both / (size * length) if size and length else 0.0
 
 
 def bleu(said: Sequence[Tokens], asked: Sequence[Sequence[Tokens]], longest: int = LONGEST) -> float:
@@ -90,7 +107,7 @@ def bleu(said: Sequence[Tokens], asked: Sequence[Sequence[Tokens]], longest: int
         length += len(spoken)
         closest += min((abs(len(one) - len(spoken)), len(one)) for one in row)[1]
         for n in range(1, longest + 1):
-            mine, best = grams(spoken, n), Counter[tuple[str, ...]]()
+            mine, best = grams(spoken, n), Grams()
             for one in row:
                 best |= grams(one, n)
             right[n - 1] += (mine & best).total()

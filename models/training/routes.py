@@ -29,6 +29,7 @@ from nearsight.sight import Sight
 from nearsight_models import Manifest
 from nearsight_npu.golden import save_arrays
 from training import data
+from training.curves import logistic
 from training.files import row
 
 log = logging.getLogger("training")
@@ -68,19 +69,6 @@ def shown(engine: Engine, tar: Path, which: slice) -> Iterator[Shown]:
             yield Shown(sight=sight, true=true, boxes=boxes, scores=outputs["scores"][0])
 
 
-def logistic(evidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Fit a logistic curve by Newton's method: slope and intercept."""
-    x = np.stack([evidence, np.ones(len(evidence))], axis=1)
-    weights = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = chance(x @ weights)
-        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2), x.T @ (p - right))
-        weights -= step
-        if np.abs(step).max() < 1e-6:
-            break
-    return weights
-
-
 def classes(engine: Engine, tar: Path, which: slice, max_overlap: float) -> tuple[float, list[float], float]:
     """Fit the classes' curves: slope, offsets, and the chance from which on a box is shown."""
     count = len(engine.manifest.settings["classes"])
@@ -96,7 +84,7 @@ def classes(engine: Engine, tar: Path, which: slice, max_overlap: float) -> tupl
             judged += [(int(column), score, right) for score, right in found]
     columns, scores, right = (np.array(part) for part in zip(*judged, strict=True))
     evidence = logit(scores)
-    slope, shared = logistic(evidence, right)
+    slope, shared = logistic(evidence[:, None], right)
     # A Gaussian prior on each class's departure: boxes near the middle of the curve weigh a quarter.
     own = np.zeros(count)
     for column in range(count):
@@ -154,10 +142,10 @@ def crops(engine: Engine, words: Words, cropper: Cropper, tar: Path) -> dict[str
     found = {}
     for route, judged in rows.items():
         evidence, right = (np.array(part) for part in zip(*judged, strict=True))
-        slope, intercept = logistic(evidence, right)
+        slope, intercept = logistic(evidence[:, None], right)
         # Once more without those that are almost surely wrong: nearly all are, and they bend the curve.
         likely = chance(slope * evidence + intercept) >= LEAST_CHANCE
-        weights = logistic(evidence[likely], right[likely])
+        weights = logistic(evidence[likely, None], right[likely])
         log.info("%s: %d crops, %d right, %s", route, len(right), right.sum(), weights.round(3))
         found[route] = [round(float(weight), 4) for weight in weights]
     return found

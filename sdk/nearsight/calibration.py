@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearsight.errors import ModelError
+from nearsight.names import HAN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 # The curve was fitted among 20 to 1,000 pictures; fewer than 10 count as 10.
 FEWEST, REFERENCE = 10, 1000
-_HAN = re.compile(r"[\u3400-\u9fff]")
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _WORDS_OF_A_THING, _CHARACTERS_OF_A_THING = 2, 4
 
@@ -120,6 +120,6 @@ def names_thing(text: str) -> bool:
         >>> [names_thing(text) for text in ("a traffic light", "a dog on the beach", "手风琴", "沙滩上的狗")]
         [True, False, True, False]
     """
-    if _HAN.search(text):
+    if HAN.search(text):
         return len(re.sub(r"\W", "", text)) <= _CHARACTERS_OF_A_THING
     return len(_ARTICLE.sub("", text.strip()).split()) <= _WORDS_OF_A_THING

@@ -93,31 +93,23 @@ class Engine:
                 f"model {model!r} has no precision {precision!r} to {capability} with; it has {', '.join(known)}"
             )
         self._precision = precision
+        self._wishes = (target, precision, policy, threads)
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     @classmethod
-    def shared(
-        cls,
-        model: str,
-        *,
-        capability: str,
-        target: str = AUTO,
-        precision: str = AUTO,
-        policy: Policy | None = None,
-        threads: int | None = None,
-    ) -> Engine:
+    def shared(cls, model: str, *, capability: str, **wishes: Any) -> Engine:
         """Give the engine that somebody in this process already holds for the same files and wishes, or a new one.
 
-        Search and captioning stand on one picture tower: it is loaded once.
+        Search and captioning stand on one picture tower: it is loaded once. The wishes are the constructor's.
         """
-        made = cls(model, capability=capability, target=target, precision=precision, policy=policy, threads=threads)
+        made = cls(model, capability=capability, **wishes)
         files = tuple(
             (role, one, str(file.path), file.sha256)
             for role, variants in made.manifest.files.items()
             for one, file in variants.items()
         )
-        return _held.setdefault((files, target, precision, policy, threads), made)
+        return _held.setdefault((files, made._wishes), made)
 
     def session(self, role: str) -> Session:
         """Load the graph of this role, or return the loaded one.

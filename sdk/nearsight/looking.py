@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
-from nearsight.encoders import Encoder
-from nearsight.engine import AUTO, Engine
+from nearsight.engine import AUTO
 from nearsight.errors import InputError
 from nearsight.sight import sight_of
 from nearsight.values import Embeddings
@@ -21,12 +20,12 @@ if TYPE_CHECKING:
     from nearsight.caption import Caption, Captioner
     from nearsight.detect import Detections, Detector
     from nearsight.detect.detector import Threshold, Tiles
+    from nearsight.encoders import Encoder
     from nearsight.pictures import PictureSource
     from nearsight.sight import Sight
     from nearsight_npu import Decision, Policy
 
-# Families of models, and texts of each, that stay in memory.
-FAMILIES, TEXTS = 2, 4096
+FAMILIES = 2  # of models, that stay in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +150,10 @@ class Look:
         """
         asked, encoder, picture = _checked(texts), self._models.encoder, self.embedding
         return Matches(
-            items=tuple(_match(encoder, text, self._models.vector(text), picture.vectors) for text in asked),
+            items=tuple(
+                _match(encoder, text, vector, picture.vectors)
+                for text, vector in zip(asked, self._models.words.vectors(asked), strict=True)
+            ),
             min_relevance=encoder.default_min_relevance,
             decision=picture.decision,
         )
@@ -190,11 +192,12 @@ class _Models:
     """The models of one family, each made at its first use; they hold the same engines."""
 
     def __init__(self, model: str, target: str, policy: Policy | None, threads: int | None) -> None:
+        from nearsight.detect.words import Words
+
         self._model = model
         self._wishes: dict[str, Any] = {"target": target, "policy": policy, "threads": threads}
-        self.encoder = Encoder(model, **self._wishes)
-        self.tower = Engine.shared(model, capability="search", **self._wishes)
-        self.vector = lru_cache(maxsize=TEXTS)(self._vector)
+        self.words = Words(model, **self._wishes)
+        self.encoder, self.tower = self.words.encoder, self.words.tower
 
     @cached_property
     def detector(self) -> Detector:
@@ -207,10 +210,6 @@ class _Models:
         from nearsight.caption import Captioner
 
         return Captioner(self._model, **self._wishes)
-
-    def _vector(self, text: str) -> NDArray[np.float32]:
-        (vector,) = self.encoder.texts([text]).vectors
-        return vector  # type: ignore[no-any-return]
 
 
 _models = lru_cache(maxsize=FAMILIES)(_Models)

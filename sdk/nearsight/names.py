@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HAN = re.compile(r"[\u3400-\u9fff]")
-_COUNTED = re.compile(
-    r"^(?:[0-9]+|[一二三四五六七八九十两几这那每]+)"
-    r"(?:(?:个|只|隻|辆|条|匹|头|架|艘|列|张|台|部|本|位|名|群|些|件|根|块|颗|棵|支|双|副|对|座|顶|朵|杯|碗|盘|瓶|面|幅|尊)"
-    r"|把(?=..))"
+# 一辆, 这只, 12个: a number or pointer with its measure word; 一把手 is a person, and no hand, and
+# 一杯咖啡 says more than 咖啡.
+COUNTED = re.compile(
+    r"^(?:[0-9]+|[一二三四五六七八九十百两几这那每某]+)"
+    r"(?:个|只|隻|辆|条|匹|头|架|艘|列|张|把(?!手)|台|部|本|位|名|群|些|件|根|块|颗|棵|支|双|副|对|座|顶|朵|面|幅|尊)"
 )
-
+# Ends of English plurals and what stands there in the singular.
+PLURALS = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""))
 _EN_COUNTED = re.compile(r"^(?:the|some|any|many|several|two|three|four|five|six|seven|eight|nine|ten|[0-9]+) ")
 
 
@@ -49,7 +51,7 @@ class Names:
             The English name; None where the text is anything else than a name in the list.
         """
         bare = re.sub(r"[\s。，！？、.,!?]+", "", unicodedata.normalize("NFKC", text))
-        return self._english.get(bare) or self._english.get(_COUNTED.sub("", bare))
+        return self._english.get(bare) or self._english.get(COUNTED.sub("", bare))
 
     def singular(self, text: str) -> str | None:
         """Give the singular of a bare English plural: a picture of one is described by it.
@@ -66,7 +68,7 @@ class Names:
         bare = _EN_COUNTED.sub("", text.strip().lower().rstrip(".!?"))
         if not bare.endswith("s") or bare in self._things:
             return None
-        for ending, singular in (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", "")):
+        for ending, singular in PLURALS:
             one = bare.removesuffix(ending) + singular
             if bare.endswith(ending) and one in self._things:
                 return one

@@ -75,16 +75,23 @@ class Sight:
         self._whole = self._picture.size == self._size_wh
         return self._picture
 
+    @property
+    def _rereadable(self) -> bool:
+        """Whether the source can be decoded again, at another size; a stream is read once, an array is what it is."""
+        return isinstance(self.source, (str, os.PathLike, bytes))
+
     def _read(self, size_hint: tuple[int, int] | None) -> Image.Image:
-        rereadable = isinstance(self.source, (str, os.PathLike, bytes))
-        read, facts = read_with_facts(self.source, size_hint=size_hint if rereadable else None)
+        read, facts = read_with_facts(self.source, size_hint=size_hint if self._rereadable else None)
         self._size_wh = facts.size_wh or read.size
         return read
 
     def _view(self, size_hint: tuple[int, int]) -> Image.Image:
         """Give what graphs look at: the same pixels, whoever looked before and at however much."""
+        if not self._rereadable:
+            return self.picture()
         if size_hint not in self._views:
             held = self._picture
+            # A whole picture of less than twice the size is what would be decoded anyhow.
             fits = held is not None and self._whole and not _covers(held.size, (2 * size_hint[0], 2 * size_hint[1]))
             self._views[size_hint] = held if held is not None and fits else self._read(size_hint)
             if held is None:

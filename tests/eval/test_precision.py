@@ -111,7 +111,10 @@ def scattered(precision: ModuleType, pictures: int, classes: int) -> tuple[list,
 
 def by_pycocotools(true: list, found: list) -> dict[int, np.ndarray]:
     """The same detections through COCO's own evaluation."""
-    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    coco, cocoeval = (
+        pytest.importorskip(f"pycocotools.{name}", reason="compared with pycocotools, which is not installed")
+        for name in ("coco", "cocoeval")
+    )
 
     def sized(box: np.ndarray) -> list[float]:
         left, top, right, bottom = box.astype(float).tolist()

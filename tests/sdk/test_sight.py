@@ -161,3 +161,19 @@ def test_a_sight_is_looked_at_further_and_anything_else_becomes_one(cat: Path) -
 
     assert sight_of(sight) is sight
     assert sight.source == cat
+
+
+def test_a_stream_is_read_once_whatever_is_asked_first(large: Path, tower: Engine) -> None:
+    with large.open("rb") as stream:
+        sight = Sight(stream)
+        whole = sight.picture()
+
+        assert sight.pixels(tower).shape == (1, 224, 224, 3)
+        assert sight.picture((300, 300)) is whole
+
+
+def test_graphs_see_the_same_pixels_whoever_looked_first(large: Path, tower: Engine) -> None:
+    alone, after = Sight(large), Sight(large)
+    after.picture()
+
+    assert (after.pixels(tower) == alone.pixels(tower)).all()

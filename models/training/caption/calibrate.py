@@ -25,6 +25,7 @@ from nearsight.engine import Engine
 from nearsight.sight import Sight
 from training import data
 from training.caption import judge
+from training.curves import logistic
 from training.files import row
 from training.train import spared
 
@@ -96,24 +97,18 @@ def looked(pictures: Iterable[tuple[str, Image.Image]]) -> list[Looked]:
     return found
 
 
-def logistic(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """Slopes and intercept of the likeliest logistic function from x (n, k) to y (n,) of 0 and 1, by Newton."""
-    columns = np.concatenate([x, np.ones((len(x), 1))], 1)
-    weights = np.zeros(columns.shape[1])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-columns @ weights))
-        slope = columns.T @ (p - y) + 1e-3 * weights
-        weights -= np.linalg.solve((columns.T * (p * (1 - p))) @ columns + 1e-3 * np.eye(len(weights)), slope)
-    return [round(float(weight), 3) for weight in weights]
-
-
 def rising(x: np.ndarray, y: np.ndarray) -> list[float]:
     """As `logistic`, with no slope downwards: a part that would have one is left out, its slope is 0."""
     used = list(range(x.shape[1]))
-    while min((weights := logistic(x[:, used], y))[:-1], default=1.0) <= 0:
+    while min((weights := rounded(logistic(x[:, used], y)))[:-1], default=1.0) <= 0:
         del used[int(np.argmin(weights[:-1]))]
     slopes = dict(zip(used, weights, strict=False))
     return [*(slopes.get(part, 0.0) for part in range(x.shape[1])), weights[-1]]
+
+
+def rounded(weights: np.ndarray) -> list[float]:
+    """As a page states them."""
+    return [round(float(weight), 3) for weight in weights]
 
 
 def confidence(pictures: list[Looked], captions: data.Captions) -> dict[str, list[float]]:
@@ -129,12 +124,9 @@ def confidence(pictures: list[Looked], captions: data.Captions) -> dict[str, lis
         asked = [[split(text) for text in column[place[picture.name]]] for picture in pictures]
         figures = np.array(agreement.cider([split(one.text) for one in rows], asked))
         x = np.array([[np.log(one.sureness), one.agreement] for one in rows])
-        better = (figures > np.median(figures)).astype(float)
-        found[language] = logistic(x, better)
-        if found[language][0] <= 0:
-            found[language] = [0.0, *logistic(x[:, 1:], better)]
+        found[language] = rising(x, (figures > np.median(figures)).astype(float))
         if found[language][1] <= 0:
-            raise SystemExit(f"{language}: a surer caption is not a better one here; the confidence would mislead")
+            raise SystemExit(f"{language}: a caption that agrees more is no better; the confidence would mislead")
         log.info("%s: CIDEr %.3f on %d pictures; confidence %s", language, figures.mean(), len(rows), found[language])
     return found
 
@@ -156,7 +148,7 @@ def grounding(
     x, y = np.array([found for found, _ in rows]), np.array([there for _, there in rows], float)
     other = np.isnan(x[:, 1])
     log.info("%d things looked for, %.3f of them there; %d without a class", len(y), y.mean(), other.sum())
-    return {"class": logistic(x[~other], y[~other]), "other": logistic(x[other, :1], y[other])}
+    return {"class": rounded(logistic(x[~other], y[~other])), "other": rounded(logistic(x[other, :1], y[other]))}
 
 
 def boxes(folder: Path) -> dict[str, set[str]]:

@@ -7,10 +7,9 @@ samples of the same picture.
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,64 +25,31 @@ log = logging.getLogger("training")
 class Recipe:
     """How long, how fast, how many."""
 
-    steps: int = 700
+    steps: int = 900
     pictures: int = 40
     samples: int = 5
     rate: float = 3e-4
-    chinese: int = 3  # every so manieth step is in Chinese
+    chinese: int = 3  # one step in so many is in Chinese
     written: float = 0.2  # weight of the cross-entropy of what people wrote, boxed pictures included
     averaged: float = 0.99
     judge_every: int = 100
 
 
-class Agreement:
-    """CIDEr-D of ids against the captions of training pictures, with rarities counted over all of them."""
-
-    def __init__(self, captions: texts.Captions, start: int, pictures: np.ndarray) -> None:
-        self.asked = {
-            int(picture): [[i for i in ids if i > texts.TRANSLATED] for ids in captions.rows(start, picture)]
-            for picture in pictures
-        }
-        self.measure = judge.agreement()
-        seen = Counter(
-            gram
-            for row in self.asked.values()
-            for gram in {g for one in row for n in range(1, 5) for g in self._grams(one, n)}
-        )
-        whole = math.log(len(self.asked))
-        self.rarity = {gram: whole - math.log(count) for gram, count in seen.items()}
-        self.whole = whole
-        self.kept = {
-            picture: [[self._weighed(one, n) for n in range(1, 5)] for one in row]
-            for picture, row in self.asked.items()
-        }
-
-    def _grams(self, ids: Sequence[int], n: int) -> Counter[tuple[str, ...]]:
-        found: Counter[tuple[str, ...]] = self.measure.grams(ids, n)
-        return found
-
-    def _weighed(self, ids: Sequence[int], n: int) -> tuple[dict[tuple[str, ...], float], float]:
-        weighed = {gram: count * self.rarity.get(gram, self.whole) for gram, count in self._grams(ids, n).items()}
-        return weighed, math.sqrt(sum(value * value for value in weighed.values()))
-
-    def __call__(self, ids: Sequence[int], picture: int) -> float:
-        """Judge one caption, 0 to 10."""
-        total, row = 0.0, self.kept[picture]
-        for n in range(1, 5):
-            mine, size = self._weighed(ids, n)
-            for one, asked in zip(row, self.asked[picture], strict=True):
-                theirs, other = one[n - 1]
-                if size and other:
-                    both = sum(min(v, theirs[g]) * theirs[g] for g, v in mine.items() if g in theirs)
-                    total += both / (size * other) * math.exp(-((len(ids) - len(asked)) ** 2) / (2 * 6.0**2))
-        return 10.0 * total / (4 * len(row))
+def consensus(trainer: train.Trainer, start: int) -> Callable[[list[int], int], float]:
+    """CIDEr-D of ids against the captions of the training pictures, by their numbers."""
+    rows = [
+        [[i for i in ids if i > texts.TRANSLATED] for ids in trainer.captions.rows(start, picture)]
+        for picture in trainer.trained
+    ]
+    judged: Callable[[list[int], int], float] = judge.agreement().Consensus(rows)
+    return judged
 
 
 def run(trainer: train.Trainer, recipe: Recipe) -> None:
     """Tune the decoder from its averaged weights; the result is the new average."""
     decoder, average = trainer.decoder, trainer.averaged
     decoder.load_state_dict(average.state_dict())
-    agreements = {start: Agreement(trainer.captions, start, trainer.trained) for start in (texts.EN, texts.ZH)}
+    agreements = {start: consensus(trainer, start) for start in (texts.EN, texts.ZH)}
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0)
     began, heard = time.monotonic(), defaultdict[str, list[float]](list)
     for step in range(1, recipe.steps + 1):

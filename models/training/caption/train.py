@@ -22,7 +22,7 @@ NOTHING = (float(model.CLASSES), *(0.0,) * (model.FINDING - 1))  # a finding tha
 class Recipe:
     """How long, how fast, how many."""
 
-    epochs: int = 28
+    epochs: int = 20
     pictures: int = 64
     rate: float = 1.2e-3
     decay: float = 0.05

@@ -318,6 +318,7 @@ def _grouped(items: Iterable[tuple[Sight, Any]], size: int) -> Iterator[list[tup
         except StopIteration:
             break
         except Exception:
+            # Whatever broke the walk off is passed on; the pictures before it are answered first.
             if group:
                 yield group
             raise

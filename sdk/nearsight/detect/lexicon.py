@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from nearsight.names import COUNTED, HAN, PLURALS
 from nearsight.tokens import cleaned
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 
 _ARTICLES = re.compile(
     r"^(?:(?:a|an|the|some|any|all|many|several|one|two|three|four|five|six|seven|eight|nine|ten|[0-9]+) )+"
-)
-# 一辆, 这只, 12个: a number or pointer with its measure word.
-_MEASURE = re.compile(
-    r"^(?:[0-9]+|[一二三四五六七八九十百两几这那每某]+)"
-    r"(?:个|只|隻|辆|条|匹|头|架|艘|列|张|把|台|部|本|位|名|群|些|件|根|块|颗|棵|支|双|对|座|顶)"
 )
 _COUNTING = re.compile(
     r"[0-9]+|(?:a|an|the|some|any|all|many|several|one|two|three|four|five|six|seven|eight|nine|ten)"
@@ -32,9 +28,7 @@ _NOT_ZH_BEFORE = re.compile(r"^(?:非|没|无|不)")  # in front of a name; 非�
 _PREPOSITION = re.compile(r" (?:with|of|for|in|on|at|from|by|under|behind) ")
 _LONGEST = 4  # words of a name
 _SHORTEST = 3  # letters of a name, or of what follows it, within one English word
-_HAN = re.compile(r"[\u3400-\u9fff]")
 _IRREGULAR = {"men": "man", "women": "woman", "mice": "mouse", "people": "person"}
-_ENDINGS = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +53,9 @@ def normalised(label: str) -> str:
     """
     text = unicodedata.normalize("NFKC", cleaned(label)).casefold().replace("’", "'")
     text = " ".join(re.sub(r"[-_/·.,;:!?。，！？\"]+", " ", text).split())
-    if _HAN.search(text):
+    if HAN.search(text):
         text = text.replace(" ", "")
-        return _MEASURE.sub("", text) or text
+        return COUNTED.sub("", text) or text
     return _ARTICLES.sub("", text) or text
 
 
@@ -109,7 +103,7 @@ def kinds(label: str) -> frozenset[str] | None:
     text = normalised(label)
     if names_nothing(label) or _idiom(text):
         return frozenset()
-    return _chinese_kinds(text) if _HAN.search(text) else _english_kinds(text)
+    return _chinese_kinds(text) if HAN.search(text) else _english_kinds(text)
 
 
 def names_nothing(label: str) -> bool:
@@ -131,7 +125,7 @@ def _negated(text: str) -> bool:
 def _idiom(text: str) -> bool:
     """Whether a text ends in a word that only sounds like a class."""
     english, chinese = (tuple(page()["idioms"][language]) for language in ("en", "zh"))
-    if _HAN.search(text):
+    if HAN.search(text):
         return text.endswith(chinese)
     words = _PREPOSITION.split(text)[0].split(" ")[-_LONGEST:]
     return any(form in english for at in range(len(words)) for form in _forms("".join(words[at:])))
@@ -139,17 +133,17 @@ def _idiom(text: str) -> bool:
 
 def _bare(text: str) -> str:
     """What is left of a text without numbers, measure words and qualities."""
-    if _HAN.search(text):
-        return _qualities()[1].sub("", _MEASURE.sub("", text))
+    if HAN.search(text):
+        return _qualities()[1].sub("", COUNTED.sub("", text))
     return "".join(word for word in text.split(" ") if not _COUNTING.fullmatch(word) and word not in _qualities()[0])
 
 
 def _chinese_kinds(text: str) -> frozenset[str] | None:
-    ends = [name for name in names() if _HAN.search(name) and text.endswith(name)]
+    ends = [name for name in names() if HAN.search(name) and text.endswith(name)]
     if ends:
         longest = max(ends, key=len)
         return frozenset(names()[longest].classes if len(text) > max(2, len(longest)) else ())
-    return frozenset() if any(name in text for name in names() if _HAN.search(name)) else None
+    return frozenset() if any(name in text for name in names() if HAN.search(name)) else None
 
 
 def _english_kinds(text: str) -> frozenset[str] | None:
@@ -179,14 +173,14 @@ def _forms(text: str) -> Iterator[str]:
     head, space, last = text.rpartition(" ")
     if last in _IRREGULAR:
         yield f"{head}{space}{_IRREGULAR[last]}"
-    for ending, singular in _ENDINGS:
+    for ending, singular in PLURALS:
         if last.endswith(ending) and len(last) > len(ending) + 1:
             yield f"{head}{space}{last.removesuffix(ending)}{singular}"
 
 
 def _without_qualities(text: str) -> str:
     english, chinese = _qualities()
-    if _HAN.search(text):
+    if HAN.search(text):
         return chinese.sub("", text) or text
     words = text.split(" ")
     while len(words) > 1 and words[0] in english:
