@@ -25,10 +25,11 @@ log = logging.getLogger("training")
 class Recipe:
     """How long, how fast, how many."""
 
-    steps: int = 900
-    pictures: int = 40
+    steps: int = 630
+    pictures: int = 64
     samples: int = 5
     rate: float = 3e-4
+    top: float = 0.1  # the rate of the trunk's top, as a share
     chinese: int = 3  # one step in so many is in Chinese
     written: float = 0.2  # weight of the cross-entropy of what people wrote, boxed pictures included
     averaged: float = 0.99
@@ -36,7 +37,7 @@ class Recipe:
 
 
 def consensus(trainer: train.Trainer, start: int) -> Callable[[list[int], int], float]:
-    """CIDEr-D of ids against the captions of the training pictures, by their numbers."""
+    """CIDEr-D of ids against the captions of the training pictures, by their places among these."""
     rows = [
         [[i for i in ids if i > texts.TRANSLATED] for ids in trainer.captions.rows(start, picture)]
         for picture in trainer.trained
@@ -47,29 +48,31 @@ def consensus(trainer: train.Trainer, start: int) -> Callable[[list[int], int], 
 
 def run(trainer: train.Trainer, recipe: Recipe) -> None:
     """Tune the decoder from its averaged weights; the result is the new average."""
-    decoder, average = trainer.decoder, trainer.averaged
+    decoder, average, device = trainer.decoder, trainer.averaged, trainer.device
     decoder.load_state_dict(average.state_dict())
     agreements = {start: consensus(trainer, start) for start in (texts.EN, texts.ZH)}
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0)
+    place = {int(picture): at for at, picture in enumerate(trainer.trained)}
+    own = [p for name, p in decoder.named_parameters() if not name.startswith("top.")]
+    groups = [{"params": own}, {"params": list(decoder.top.parameters())}]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0)
     began, heard = time.monotonic(), defaultdict[str, list[float]](list)
     for step in range(1, recipe.steps + 1):
         start = texts.EN if step % recipe.chinese else texts.ZH
         pictures = trainer.random.choice(trainer.trained, recipe.pictures, replace=False)
         seen_in = trainer.views(pictures, np.zeros(0, np.int64))
         decoder.eval()
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                seen = decoder.see(*seen_in)
-            ids = decoder.spoken(seen.repeat_interleave(recipe.samples, 0), start, drawn=True).clone()
+        with torch.autocast(device.type, torch.bfloat16):
+            seen = decoder.see(*seen_in)
+            ids = decoder.spoken(seen.detach().repeat_interleave(recipe.samples, 0), start, drawn=True).clone()
             spoken = [model.bare(row) for row in ids.tolist()]
             worth = np.array(
-                [agreements[start](row, int(pictures[at // recipe.samples])) for at, row in enumerate(spoken)]
+                [agreements[start](row, place[int(pictures[at // recipe.samples])]) for at, row in enumerate(spoken)]
             )
             worth = worth.reshape(-1, recipe.samples)
             others = (worth.sum(1, keepdims=True) - worth) / (recipe.samples - 1)
             # Agreement in characters is three times as large a number as in words: each language counts by its spread.
-            gain = torch.from_numpy(((worth - others) / max(worth.std(), 1e-6)).ravel()).float()
-            states = decoder(ids[:, :-1], decoder.see(*seen_in))
+            gain = torch.from_numpy(((worth - others) / max(worth.std(), 1e-6)).ravel()).float().to(device)
+            states = decoder(ids[:, :-1], seen)
             wanted = ids[:, 1:]
             asked = wanted != texts.PAD
             logits = decoder.scores(states[asked]).float()
@@ -80,8 +83,8 @@ def run(trainer: train.Trainer, recipe: Recipe) -> None:
         optimizer.zero_grad(set_to_none=True)
         (loss + recipe.written * written).backward()
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * min(1.0, step / 20) * (1 - step / (recipe.steps + 1))
+        for group, share in zip(optimizer.param_groups, (1.0, recipe.top), strict=True):
+            group["lr"] = recipe.rate * share * min(1.0, step / 20) * (1 - step / (recipe.steps + 1))
         optimizer.step()
         with torch.no_grad():
             share = min(recipe.averaged, (1 + step) / (10 + step))

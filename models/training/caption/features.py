@@ -1,4 +1,4 @@
-"""Caches what a caption looks at, for every training view: two trunks that never saw these captions, and boxes."""
+"""Caches what a caption looks at in every training view: the trunk's lower half, the detector's map, and boxes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from PIL import Image
 import nearsight_models
 from nearsight.caption.findings import MOST, listed
 from nearsight.preprocess import fit_picture
-from training import data, lite0
-from training.caption import graphs
-from training.caption.model import CELLS, FINDING, SCENE, WIDTH
+from training import data
+from training.caption.model import FINDING, SCENE, WIDTH
 
 log = logging.getLogger("training")
 BATCH = 16
 LEAST_AREA = 0.6  # a smaller crop would often cut off what the caption is about
+LOWER = (112, 14, 14)
 # (cropped, mirrored). No crops of the boxed pictures: their captions name what the boxes of the whole hold.
 VIEWS = {
-    "train": ((False, False), (False, True), (True, False), (True, True)),
+    "train": ((False, False), (False, True), *((True, mirrored) for _ in range(3) for mirrored in (False, True))),
     "dev": ((False, False),),
     "boxed": ((False, False), (False, True)),
 }
@@ -35,13 +35,13 @@ class Features:
     """What is seen in n pictures by view, and the pictures' file names.
 
     Attributes:
-        cells: (n, views, 49, 1280) float16, the untouched trunk's grid, over the shipped tower's lower half.
+        lower: (n, views, 112, 14, 14) float16, the grid of the shipped tower below which it was never trained.
         scene: (n, views, 25, 1280) float16, the detector's last map, two by two cells together.
         findings: (n, views, MOST, 6) float32, as `nearsight.caption.findings` lists them.
         names: File names.
     """
 
-    cells: np.ndarray
+    lower: np.ndarray
     scene: np.ndarray
     findings: np.ndarray
     names: list[str]
@@ -49,14 +49,14 @@ class Features:
 
 def load(folder: Path, work: Path, part: str) -> Features:
     """Read the cache of a part (Flickr8k's `train` or `dev`, or `boxed`), making it first if it is not there."""
-    target = work / f"seen-{part}"
+    target = work / f"lower-{part}"
     if not (target / "keys.json").exists():
-        _make(folder, work, part, target)
+        _make(folder, part, target)
     keys = json.loads((target / "keys.json").read_text(encoding="utf8"))
     shape = (len(keys), len(VIEWS[part]))
     return Features(
-        cells=np.memmap(target / "cells.f16", np.float16, "r", shape=(*shape, CELLS, WIDTH)),
-        scene=np.memmap(target / "scene.f16", np.float16, "r", shape=(*shape, SCENE, WIDTH)),
+        lower=np.memmap(target / "lower.f16", np.float16, "c", shape=(*shape, *LOWER)),
+        scene=np.memmap(target / "scene.f16", np.float16, "c", shape=(*shape, SCENE, WIDTH)),
         findings=np.fromfile(target / "findings.f32", np.float32).reshape(*shape, MOST, FINDING),
         names=keys,
     )
@@ -68,26 +68,26 @@ def tar_of(folder: Path, part: str) -> Path:
 
 
 class Eyes:
-    """The graphs that every caption looks through, as a user's machine runs them, and the untouched trunk's top."""
+    """The graphs that every caption looks through, as a user's machine runs them.
 
-    def __init__(self, work: Path, threads: int = 2) -> None:
+    Args:
+        threads: Threads of one run.
+    """
+
+    def __init__(self, threads: int = 2) -> None:
         search, detect = nearsight_models.load("nano", "search"), nearsight_models.load("nano", "detect")
-        self.page = detect
+        self.max_overlap = float(detect.settings["max_overlap"])
         self.size, self.detector_size = search.preprocessing.size_wh, detect.preprocessing.size_wh
-        top = work / "top.onnx"
-        graphs.write_top(top, lite0.load_trunk())
         self.tower = _opened(search.files["image"]["int8"].path, threads)
         self.detector = _opened(detect.files["detect"]["int8"].path, threads)
-        self.top = _opened(top, threads)
 
     def see(self, pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cells (n, 49, 1280), scene (n, 25, 1280) and findings (n, MOST, 6) of n pictures."""
+        """Lower grids (n, 112, 14, 14), scene (n, 25, 1280) and findings (n, MOST, 6) of n pictures."""
         lower = self.lower(np.stack([fit_picture(p, self.size) for p in pictures]))
-        (cells,) = self.top.run(None, {"lower": lower})
         pixels = np.stack([fit_picture(p, self.detector_size) for p in pictures])
         boxes, scores, scene = self.detector.run(["boxes", "scores", "scene"], {"pixels": pixels})
-        findings = [listed(b, s, self.page.settings["max_overlap"]) for b, s in zip(boxes, scores, strict=True)]
-        return cells, scene, np.stack(findings)
+        findings = [listed(b, s, self.max_overlap) for b, s in zip(boxes, scores, strict=True)]
+        return lower, scene, np.stack(findings)
 
     def lower(self, pixels: np.ndarray) -> np.ndarray:
         """The grid (n, 112, 14, 14) below which the tower was never trained, of fitted pictures."""
@@ -102,15 +102,14 @@ def _opened(path: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _seen(folder: Path, part: str) -> Iterator[list[Image.Image]]:
-    """Walk the pictures, one for each view."""
-    random = np.random.default_rng(0)
-    for _, picture in data.pictures(tar_of(folder, part)):
-        found = []
-        for cropped, mirrored in VIEWS[part]:
-            view = picture.crop(_crop(picture.size, random)) if cropped else picture
-            found.append(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
-        yield found
+def views(picture: Image.Image, part: str, place: int) -> list[Image.Image]:
+    """Give a picture's views; the crops of the picture at this place are the same in every run."""
+    random = np.random.default_rng(place)
+    found = []
+    for cropped, mirrored in VIEWS[part]:
+        view = picture.crop(_crop(picture.size, random)) if cropped else picture
+        found.append(view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else view)
+    return found
 
 
 def _crop(size_wh: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
@@ -122,26 +121,43 @@ def _crop(size_wh: tuple[int, int], random: np.random.Generator) -> tuple[int, i
     return round(x), round(y), round(x + w), round(y + h)
 
 
-def _make(folder: Path, work: Path, part: str, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
+def ordered(folder: Path, part: str) -> list[str]:
+    """The file names of a part, in the order of its captions, or of its tar where it has none."""
     names = [name for name, _ in data.pictures(tar_of(folder, part))]
     order = names if part == "boxed" else data.read_captions(folder / f"flickr8k_{part}_captions.jsonl").images
-    place = {name: row for row, name in enumerate(order)}
-    if sorted(place) != sorted(names):
+    if sorted(order) != sorted(names):
         raise SystemExit(f"flickr8k_{part}: the tar and its captions name different pictures; fetch both again")
-    eyes, shape = Eyes(work), (len(names), len(VIEWS[part]))
-    cells = np.memmap(target / "cells.f16", np.float16, "w+", shape=(*shape, CELLS, WIDTH))
+    return order
+
+
+def _make(folder: Path, part: str, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    order = ordered(folder, part)
+    place = {name: row for row, name in enumerate(order)}
+    shape = (len(order), len(VIEWS[part]))
+    lower = np.memmap(target / "lower.f16", np.float16, "w+", shape=(*shape, *LOWER))
     scene = np.memmap(target / "scene.f16", np.float16, "w+", shape=(*shape, SCENE, WIDTH))
     findings = np.memmap(target / "findings.f32", np.float32, "w+", shape=(*shape, MOST, FINDING))
-    waiting: list[list[Image.Image]] = []
-    rows: list[int] = []
-    for done, views in enumerate(_seen(folder, part), 1):
-        waiting.append(views), rows.append(place[names[done - 1]])
-        if len(rows) == BATCH or done == len(names):
-            for view in range(shape[1]):
-                cells[rows, view], scene[rows, view], findings[rows, view] = eyes.see([row[view] for row in waiting])
-            waiting.clear(), rows.clear()
-            if done % 640 == 0:
-                log.info("%s: features of %d pictures", part, done)
-    cells.flush(), scene.flush(), findings.flush()
+    eyes = Eyes()
+    for done, rows in enumerate(_batches(data.pictures(tar_of(folder, part)), place), 1):
+        seen = [views(picture, part, row) for row, picture in rows]
+        at = [row for row, _ in rows]
+        for view in range(shape[1]):
+            lower[at, view], scene[at, view], findings[at, view] = eyes.see([one[view] for one in seen])
+        if done % 40 == 0:
+            log.info("%s: features of %d pictures", part, done * BATCH)
+    lower.flush(), scene.flush(), findings.flush()
     (target / "keys.json").write_text(json.dumps(order), encoding="utf8")
+
+
+def _batches(
+    pictures: Iterator[tuple[str, Image.Image]], place: dict[str, int]
+) -> Iterator[list[tuple[int, Image.Image]]]:
+    waiting: list[tuple[int, Image.Image]] = []
+    for name, picture in pictures:
+        waiting.append((place[name], picture))
+        if len(waiting) == BATCH:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting

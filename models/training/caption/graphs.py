@@ -140,7 +140,7 @@ def write_see(path: Path, decoder: model.Decoder) -> None:
 
 
 def write_top(path: Path, trunk: lite0.Trunk) -> None:
-    """The untouched trunk's upper half: `lower` (n, 112, 14, 14), the grid it shares with search, to `cells`."""
+    """The trunk's upper half: `lower` (n, 112, 14, 14), the grid it shares with search, to `cells`."""
     layers = lite0.layers_of(trunk)
     first = 1 + [layer.name for layer in layers].index(lite0.LOWER)
     w = Writer()

@@ -31,15 +31,16 @@ def said(decoder: model.Decoder, seen: features.Features, pictures: np.ndarray, 
     """Ids of greedy captions of the first view of these pictures, the whole one."""
     found: list[list[int]] = []
     for at in range(0, len(pictures), BATCH):
-        found += decoder.greedy(decoder.see(*first_view(seen, pictures[at : at + BATCH])), start)
+        given = (part.to(decoder.bias.device) for part in first_view(seen, pictures[at : at + BATCH]))
+        found += decoder.greedy(decoder.see(*given), start)
     return found
 
 
 def first_view(seen: features.Features, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cells, scene and findings of the whole of these pictures."""
-    parts = (seen.cells, seen.scene, seen.findings)
-    cells, scene, findings = (torch.from_numpy(part[rows, 0].astype(np.float32)) for part in parts)
-    return cells, scene, findings
+    """Lower grids, scene and findings of the whole of these pictures."""
+    parts = (seen.lower, seen.scene, seen.findings)
+    lower, scene, findings = (torch.from_numpy(part[rows, 0].astype(np.float32)) for part in parts)
+    return lower, scene, findings
 
 
 def spare(

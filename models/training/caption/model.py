@@ -1,4 +1,4 @@
-"""The decoder in torch: three layers that look at two trunks' grids and at what the detector found."""
+"""The decoder in torch: three layers that look at two grids and at what was found; and the trunk's top below it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from nearsight.caption.findings import MOST
+from training import lite0
 from training.caption import texts
 
 CELLS, SCENE, WIDTH = 49, 25, 1280
@@ -30,7 +31,8 @@ class Shape:
 
 def _narrow(x: torch.Tensor) -> torch.dtype:
     """BF16 where training runs in it: sums in FP32 would be cast to and fro at every layer."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 class Attention(nn.Module):
@@ -57,7 +59,7 @@ class Attention(nn.Module):
         # Written out: on two cores torch's fused kernel takes several times as long on the way back.
         likeness = self.split(self.query(x)) @ keys.transpose(2, 3) * keys.shape[-1] ** -0.5
         if causal:
-            later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+            later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
             likeness = likeness.masked_fill(later, -torch.inf)
         found = likeness.softmax(-1).to(values.dtype) @ values
         return self.out(found.transpose(1, 2).flatten(2))
@@ -84,12 +86,25 @@ class Layer(nn.Module):
         return x + self.drop(self.think(self.norms[2](x)))
 
 
+class Top(nn.Module):
+    """The upper half of EfficientNet-Lite0, tuned for captions over a lower half that stays as it is."""
+
+    def __init__(self, trunk: lite0.Trunk) -> None:
+        super().__init__()
+        self.upper, self.head = trunk.upper, trunk.head
+
+    def forward(self, lower: torch.Tensor) -> torch.Tensor:
+        """From (n, 112, 14, 14) to cells (n, 49, 1280)."""
+        return self.head(self.upper(lower)).flatten(2).transpose(1, 2)
+
+
 class Decoder(nn.Module):
     """From two grids and what was found to the next piece of a caption."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
+        self.top = Top(lite0.load_trunk())
         self.cells, self.scene = nn.Linear(WIDTH, shape.width), nn.Linear(WIDTH, shape.width)
         self.kinds = nn.Embedding(CLASSES + 1, shape.width)  # the last one: nothing more was found
         self.box = nn.Linear(FINDING - 1, shape.width)
@@ -104,7 +119,11 @@ class Decoder(nn.Module):
         for table in (self.pieces, self.kinds):
             nn.init.normal_(table.weight, std=0.04)
 
-    def see(self, cells: torch.Tensor, scene: torch.Tensor, findings: torch.Tensor) -> torch.Tensor:
+    def see(self, lower: torch.Tensor, scene: torch.Tensor, findings: torch.Tensor) -> torch.Tensor:
+        """From lower grids (n, 112, 14, 14), scene and findings to what captions look at, as `look`."""
+        return self.look(self.top(lower), scene, findings)
+
+    def look(self, cells: torch.Tensor, scene: torch.Tensor, findings: torch.Tensor) -> torch.Tensor:
         """From cells (n, 49, 1280), scene (n, 25, 1280) and findings (n, MOST, 6) to what captions look at.
 
         Returns:
@@ -129,8 +148,8 @@ class Decoder(nn.Module):
     @torch.inference_mode()
     def spoken(self, seen: torch.Tensor, start: int, *, drawn: bool = False) -> torch.Tensor:
         """Captions as ids (n, t), PAD behind their END: the likeliest piece after each piece, or drawn at random."""
-        memory, ids = Memory(self, seen), torch.full((len(seen), 1), start)
-        ended = torch.zeros(len(seen), dtype=torch.bool)
+        memory, ids = Memory(self, seen), torch.full((len(seen), 1), start, device=seen.device)
+        ended = torch.zeros(len(seen), dtype=torch.bool, device=seen.device)
         silent = [texts.PAD, texts.UNKNOWN, *range(texts.EN, texts.TRANSLATED + 1)]
         for _ in range(texts.LONGEST - 1):
             logits = memory.step(ids[:, -1:]).float()

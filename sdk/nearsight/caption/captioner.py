@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from nearsight.caption.decode import Rules, spoken
+from nearsight.caption.decode import Rules, spoken, written
 from nearsight.caption.findings import listed
 from nearsight.caption.grounding import Grounding
 from nearsight.caption.memory import Memory
@@ -231,7 +231,7 @@ class Captioner:
             for beams in sorted({1, self._beams})
             for one in spoken(_Steps(self._engine, seen, decisions), self._pieces, rules, max_words, beams)
         ]
-        texts = [self._pieces.decode(list(one.ids)).strip() for one in said]
+        texts = [written(self._pieces.decode(list(one.ids)).strip()) for one in said]
         meant = self._encoder.texts(texts)
         # The decoder's step stays the last: what all runs took is told as its decision.
         decisions[:0] = [meant.decision] if meant.decision else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
@@ -118,6 +119,15 @@ def spoken(scorer: Scorer, pieces: Pieces, rules: Rules, max_words: int, beams: 
         done += [_shortened(way, begun, max_words) for way, begun, over in zip(ways, words, full, strict=True) if over]
         ways = [way for way, over in zip(ways, full, strict=True) if not over]
     return sorted(done, key=lambda one: -one.sureness)
+
+
+def written(text: str) -> str:
+    """Write "an" where English does: the decoder has "a" from captions that a program made.
+
+    >>> written("a elephant and a one-eyed cat")
+    'an elephant and a one-eyed cat'
+    """
+    return re.sub(r"\ba (?=[aeiou])(?!one|uni|use|eu)", "an ", text)
 
 
 def _ahead(way: _Way, row: int, logits: NDArray[np.float32], rules: Rules, most: int) -> list[_Way]:
