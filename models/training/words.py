@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 HELD_OUT_NOUNS = 500
@@ -77,6 +78,7 @@ class WordNet:
     """The nouns of WordNet 3.0 (Debian's `wordnet-base`), for building only."""
 
     def __init__(self, folder: Path = Path("/usr/share/wordnet")) -> None:
+        self.folder = folder
         self.lemmas: dict[int, list[str]] = {}
         self.parents: dict[int, list[int]] = {}
         for line in (folder / "data.noun").read_text(encoding="utf8").splitlines():
@@ -87,6 +89,13 @@ class WordNet:
             self.lemmas[offset] = [parts[4 + 2 * i].replace("_", " ") for i in range(count)]
             pointers = parts[5 + 2 * count :]
             self.parents[offset] = [int(pointers[i + 1]) for i in range(0, len(pointers) - 3, 4) if pointers[i] == "@"]
+
+    def first_senses(self, part: str) -> Iterator[tuple[str, int]]:
+        """Every word of a part of speech (noun, verb, adj, adv) with the synset of its commonest sense."""
+        for line in (self.folder / f"index.{part}").read_text(encoding="utf8").splitlines():
+            if not line.startswith("  "):
+                parts = line.split()
+                yield parts[0].replace("_", " "), int(parts[-int(parts[2])])
 
     def broader(self, offset: int, levels: int) -> list[str]:
         """The first lemma of each hypernym, nearest first."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nearsight_models
-from nearsight.detect.lexicon import kinds, meaning, normalised, words_of
+from nearsight.detect.lexicon import Meaning, kinds, meaning, normalised, taxonomy, words_of
 
 CLASSES = nearsight_models.load("nano", "detect").settings["classes"]
 
@@ -134,14 +134,35 @@ def test_a_compound_that_is_no_kind_of_the_class_it_holds_is_compared_with_none(
 @pytest.mark.parametrize(
     ("label", "name"),
     [
-        ("electric car", "car"), ("lorry with trailer", "truck"), ("3 electric cars", "car"), ("houseboat", "boat"),
-        ("sheepdog", "dog"), ("businessman", "person"), ("流浪猫", "cat"), ("非洲象", "elephant"), ("导盲犬", "dog"),
+        ("solar car", "car"), ("lorry with trailer", "truck"), ("3 solar cars", "car"), ("rescue boat", "boat"),
+        ("businessman", "person"), ("流浪猫", "cat"), ("非洲象", "elephant"), ("导盲犬", "dog"),
         ("不锈钢杯", "cup"), ("直升飞机", "airplane"),
     ],
 )  # fmt: skip
 def test_a_word_that_ends_in_a_name_may_be_a_kind_of_that_class_only(label, name) -> None:
     assert meaning(label) is None
     assert kinds(label) == {name}
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("electric car", "car"),
+        ("3 beagles", "dog"),
+        ("big merino", "sheep"),
+        ("Brigantines", "boat"),
+        ("sparrow", "bird"),
+    ],
+)
+def test_a_kind_that_wordnet_has_of_a_class_says_more_than_its_class(label, name) -> None:
+    assert meaning(label) == Meaning(classes=(name,), exact=False)
+
+
+def test_the_lexicon_is_asked_before_wordnet_where_every_kind_is_of_a_class() -> None:
+    assert taxonomy()["minivan"] == "truck"
+    assert meaning("minivan") == Meaning(classes=("car",), exact=False)
+    assert meaning("hot dog") == Meaning(classes=("hot dog",), exact=True)
+    assert set(taxonomy().values()) <= set(CLASSES)
 
 
 @pytest.mark.parametrize("label", ["passerby", "crowd", "ultralight", "彩电", "helmet", "安全帽"])

@@ -83,7 +83,7 @@ class Labels:
     def _learn(self, texts: list[str], known: dict[str, Asked]) -> None:
         other = []
         for text in texts:
-            found = meaning(text)
+            found = meaning(text) or meaning(self._words.english(text) or "")
             columns = tuple(self._numbers[name] for name in found.classes if name in self._numbers) if found else ()
             if found and columns:
                 route, share = (CLASS, 1.0) if found.exact else (SIMILAR, self._chances.narrower)

@@ -77,10 +77,13 @@ def meaning(label: str) -> Meaning | None:
     text = normalised(label)
     if (found := _known(text)) is not None:
         return found
-    bare = _without_qualities(text)
-    if bare == text or _idiom(text) or (found := _known(bare)) is None:
+    if _idiom(text):
         return None
-    return Meaning(classes=found.classes, exact=False)
+    bare = _without_qualities(text)
+    if bare != text and (found := _known(bare)) is not None:
+        return Meaning(classes=found.classes, exact=False)
+    above = next((name for form in _forms(bare) if (name := taxonomy().get(form)) is not None), None)
+    return Meaning(classes=(above,), exact=False) if above else None
 
 
 def kinds(label: str) -> frozenset[str] | None:
@@ -212,6 +215,14 @@ def names() -> dict[str, Meaning]:
     for name, row in listed["groups"].items():
         found |= {normalised(word): Meaning(classes=tuple(row["of"]), exact=True) for word in (name, *row["same"])}
     return found
+
+
+@cache
+def taxonomy() -> dict[str, str]:
+    """Read taxonomy.tsv: kinds of the classes that the lexicon does not have, each with its class."""
+    text = (resources.files("nearsight.detect") / "taxonomy.tsv").read_text(encoding="utf8")
+    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    return {kind: name for name, kinds in rows for kind in kinds.split("|")}
 
 
 @cache

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import nearsight_models
 from nearsight.engine import Engine
+from nearsight.errors import translated
+from nearsight.names import HAN, Names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +44,19 @@ class Words:
     def tower(self) -> Engine:
         """The engine of that encoder, for pictures that are looked at through a `Sight`."""
         return Engine.shared(self._family, capability="search", **self._wishes)
+
+    def english(self, text: str) -> str | None:
+        """Say a bare Chinese noun in English, as search does; None for any other text."""
+        return self._names.english(text) if HAN.search(text) and self._names else None
+
+    @cached_property
+    def _names(self) -> Names | None:
+        with translated():
+            listed = nearsight_models.load(self._family, "search").files.get("names")
+            if listed is None:
+                return None
+            listed["tsv"].check()
+        return Names(listed["tsv"].path)
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode n texts, or remember their vectors: float32 (n, d) of unit length."""
