@@ -254,11 +254,11 @@ class Detector:
 
     def _by_classes(self, seen: Seen, question: Question) -> list[Found]:
         """Choose the boxes of the labels that classes answer."""
-        tops = seen.scores.max(axis=0).tolist()
+        best = self._chances.of_class(seen.scores.max(axis=0), range(len(self.classes))).tolist()
         found = []
         for asked, least in question.by_classes():
-            floors = [self._chances.score(column, least / asked.share) for column in asked.columns]
-            if any(tops[column] >= floor for column, floor in zip(asked.columns, floors, strict=True)):
+            if max(map(best.__getitem__, asked.columns)) * asked.share >= least:
+                floors = [self._chances.score(column, least / asked.share) for column in asked.columns]
                 found.append(self._of_label(seen, asked, floors))
         return found
 

@@ -17,7 +17,7 @@ from nearsight.sight import Sight, sight_of
 from nearsight.tokens import cleaned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -70,7 +70,7 @@ class Labels:
             PictureUnreadableError: If an example cannot be read.
             DelegateError: If the encoder is needed and cannot be placed, proven or run.
         """
-        _check(labels)
+        _check(labels, self._known)
         texts = list(dict.fromkeys(label for label in labels if isinstance(label, str)))
         if len(self._known) + len(texts) > MOST:
             self._known = {}  # another thread may still read the old one
@@ -108,14 +108,14 @@ class Labels:
         return Asked(label=name, route=EXAMPLE, vector=outputs["embedding"][0])
 
 
-def _check(labels: Any) -> None:
+def _check(labels: Any, known: Mapping[str, Asked]) -> None:
     if isinstance(labels, (str, bytes, np.ndarray, Image.Image)) or not hasattr(labels, "__len__"):
         raise InputError("labels is a list of texts or pictures; write ['car', 'person']")
     wrong = [
         label
         for label in labels
         if not (
-            cleaned(label)
+            label in known or cleaned(label)
             if isinstance(label, str)
             else isinstance(label, (os.PathLike, Image.Image, np.ndarray, Sight))
         )
