@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Detect, print the boxes, and say which labels cannot be judged and which were not found."""
     from nearsight.detect import Detector
+    from nearsight.detect.labels import example_names
 
     if args.draw is not None and args.draw.exists() and args.image.exists() and args.draw.samefile(args.image):
         raise InputError(f"{args.draw} is the picture itself; draw into another file")
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{line['score']:.3f}  {' '.join(f'{edge:.0f}' for edge in line['box_xyxy'])}  {line['label']}")
     for label in found.unjudged:
         say(f"cannot judge {label!r}: it is a negation, names no thing, or is in a script that nano does not read")
-    names = dict.fromkeys([*args.labels, *(example.name for example in args.example)])
+    names = dict.fromkeys([*args.labels, *(name for name, _ in example_names(labels))])
     missed = [label for label in names if label not in (*found.labels, *found.unjudged)]
     if missed:
         say(f"not found: {', '.join(missed)}")

@@ -139,11 +139,12 @@ def _bare(text: str) -> str:
 
 
 def _chinese_kinds(text: str) -> frozenset[str] | None:
-    ends = [name for name in names() if HAN.search(name) and text.endswith(name)]
+    chinese, _ = _by_language()
+    ends = [name for name in chinese if text.endswith(name)]
     if ends:
         longest = max(ends, key=len)
         return frozenset(names()[longest].classes if len(text) > max(2, len(longest)) else ())
-    return frozenset() if any(name in text for name in names() if HAN.search(name)) else None
+    return frozenset() if any(name in text for name in chinese) else None
 
 
 def _english_kinds(text: str) -> frozenset[str] | None:
@@ -152,7 +153,7 @@ def _english_kinds(text: str) -> frozenset[str] | None:
     for at in range(len(head)):
         if (found := _known(" ".join(head[at:]))) is not None:
             return frozenset(found.classes)
-    singles = [name for name in names() if name.isascii() and len(name) >= _SHORTEST and " " not in name]
+    _, singles = _by_language()
     within = [name for form in _forms(head[-1]) for name in singles if form.endswith(name)]
     if within:
         return frozenset(names()[max(within, key=len)].classes)
@@ -212,6 +213,19 @@ def names() -> dict[str, Meaning]:
     for name, row in listed["groups"].items():
         found |= {normalised(word): Meaning(classes=tuple(row["of"]), exact=True) for word in (name, *row["same"])}
     return found
+
+
+def forget() -> None:
+    """Read the page anew from the next word on; for measures that change it."""
+    names.cache_clear()
+    _by_language.cache_clear()
+
+
+@cache
+def _by_language() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The Chinese words of the lexicon; and the English ones that are one word and not too short to be told within."""
+    singles = (name for name in names() if name.isascii() and len(name) >= _SHORTEST and " " not in name)
+    return tuple(name for name in names() if HAN.search(name)), tuple(singles)
 
 
 @cache
