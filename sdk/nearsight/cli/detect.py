@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from argparse import Action, ArgumentTypeError, RawDescriptionHelpFormatter
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ SEEN = {
     "crop": "by comparing crops with the word",
     "example": "by comparing crops with the picture",
 }
+_LISTED = re.compile(r"[^,，、;；]*\w[^,，、;；]*")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -73,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
     if args.draw is not None and args.draw.exists() and args.image.exists() and args.draw.samefile(args.image):
         raise InputError(f"{args.draw} is the picture itself; draw into another file")
     labels = [*args.labels, *args.example]
+    if listed := next((label for label in args.labels if len(_LISTED.findall(label)) > 1), None):
+        apart = " ".join(map(shlex.quote, map(str.strip, _LISTED.findall(listed))))
+        say(f"{listed!r} is looked for as one thing; several are written apart: nearsight detect {args.image} {apart}")
     detector = Detector(args.model)
     found = detector.detect(args.image, labels, args.min_score, tiles=args.tiles)
     if args.draw is not None:
