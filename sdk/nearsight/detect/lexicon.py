@@ -26,6 +26,8 @@ _NOT_EN = re.compile(r"\b(?:no|not|non|without|never|neither|nor|except|\w+n't)\
 _NOT_ZH = re.compile(r"不是|没有|并非|除了|不含|不带")
 _NOT_ZH_BEFORE = re.compile(r"^(?:非|没|无|不)")  # in front of a name; 非洲 and 无线 are none
 _PREPOSITION = re.compile(r" (?:with|of|for|in|on|at|from|by|under|behind) ")
+_POSSESSIVE = re.compile(r"'s?(?= |$)")
+_DOER = re.compile(r"ers?$")  # a boater, bikers: a person, whatever is done with the thing
 _LONGEST = 4  # words of a name
 _SHORTEST = 3  # letters of a name, or of what follows it, within one English word
 _IRREGULAR = {"men": "man", "women": "woman", "mice": "mouse", "people": "person"}
@@ -157,6 +159,10 @@ def _english_kinds(text: str) -> frozenset[str] | None:
     within = [name for form in _forms(head[-1]) for name in singles if form.endswith(name)]
     if within:
         return frozenset(names()[max(within, key=len)].classes)
+    stem = _DOER.sub("", head[-1])
+    if stem != head[-1] and (_known(stem) or _known(f"{stem}e")):
+        return frozenset({"person"})
+    words = _POSSESSIVE.sub("", text).split(" ")  # a cat's tail is no cat
     runs = (" ".join(words[at : at + count]) for at in range(len(words)) for count in range(1, _LONGEST + 1))
     holds = any(_known(run) is not None for run in runs) or any(
         word.startswith(name) and len(word) >= len(name) + _SHORTEST for word in words for name in singles
