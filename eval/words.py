@@ -65,14 +65,14 @@ def hidden() -> Iterator[ns.Detector]:
     try:
         for row, kept in zip(rows, whole, strict=True):
             row.update({key: [word for word in kept[key] if normalised(word) not in gone] for key in kept})
-        lexicon.names.cache_clear()
+        lexicon.forget()
         detector = ns.Detector("nano")
         detector.near.__dict__["classes"] = class_vectors(ns.Encoder("nano"), detector.classes)
         yield detector
     finally:
         for row, kept in zip(rows, whole, strict=True):
             row.update(kept)
-        lexicon.names.cache_clear()
+        lexicon.forget()
 
 
 def judged(detector: ns.Detector, words: list[Word]) -> dict[str, dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
@@ -65,12 +66,14 @@ class Preprocessing:
         resample: Name of the filter.
         reducing_gap: How many times the wanted size a quick box filter may leave for that filter; the fewer, the
             faster a large picture is fitted, and the less finely.
+        averaged_from: From how many times the wanted size on, on both sides, a picture is averaged instead.
     """
 
     size_wh: tuple[int, int]
     mode: Literal["stretch", "crop"]
     resample: str
     reducing_gap: float = 3.0
+    averaged_from: float = math.inf
 
     @property
     def key(self) -> str:
@@ -242,7 +245,7 @@ def _built(page: dict[str, Any], folder: Path) -> Manifest:
                 size_wh=(shape["size_wh"][0], shape["size_wh"][1]),
                 mode=_mode(shape["mode"]),
                 resample=shape["resample"],
-                **({"reducing_gap": float(shape["reducing_gap"])} if "reducing_gap" in shape else {}),
+                **{key: float(shape[key]) for key in ("reducing_gap", "averaged_from") if key in shape},
             ),
             settings=page.get("settings", {}),
             **(_search_fields(page) if searches else {}),

@@ -113,6 +113,7 @@ def look(
     """
     models = _models(model, target, policy, threads)
     sight = sight_of(image)
+    sight.keep()
     sight.pixels(models.tower)  # so that a picture that cannot be read is said here
     return Look(sight, models)
 

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HAN = re.compile(r"[\u3400-\u9fff]")
-# 一辆, 这只, 12个: a number or pointer with its measure word; 一把手 is a person, and no hand, and
-# 一杯咖啡 says more than 咖啡.
+# 一辆, 这只, 12个, and 三人: a number or pointer with its measure word, or before people and pets; 一把手 is a person
+# and no hand, 九头鸟 a monster, and 一杯咖啡 says more than 咖啡.
 COUNTED = re.compile(
-    r"^(?:[0-9]+|[一二三四五六七八九十百两几这那每某]+)"
-    r"(?:个|只|隻|辆|条|匹|头|架|艘|列|张|把(?!手)|台|部|本|位|名|群|些|件|根|块|颗|棵|支|双|副|对|座|顶|朵|面|幅|尊)"
+    r"^(?:[0-9]+|[一二三四五六七八九十百千万两几数这那每某]+)"
+    r"(?:个|只|隻|辆|条|匹|头(?![鸟鹰蛇龙怪像])|架|艘|列|张|把(?!手)|台|部|本|位|名|群|些|件|根|块|颗|棵|支|双|副|对|座|顶|朵|面"
+    r"|幅|尊|排|堆|口|扇|盏|束|队|(?=[人猫狗]$))"
 )
 # Ends of English plurals and what stands there in the singular.
 PLURALS = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""))

@@ -36,6 +36,7 @@ from nearsight.colours import array_to_rgb, to_rgb
 from nearsight.errors import InputError, PictureUnreadableError
 from nearsight.exif import PictureFacts, facts, orientation
 from nearsight.folders import EXCLUDED_FOLDERS, EXTENSIONS, walk
+from nearsight.formats import FORMATS, recognised
 from nearsight.values import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ __all__ = [
 
 PictureSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, IO[bytes], Image.Image, "NDArray[Any]"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO", "HEIF", "AVIF")
 HEIF_REMEDY = 'pip install "nearsight[heif]"'
 MAX_DOWNLOAD_BYTES = 64 << 20
 DOWNLOAD_TIMEOUT_S = 15.0
@@ -158,6 +158,26 @@ def read_with_facts(
         return array_to_rgb(source), PictureFacts()
     with _Opened(source, max_pixels, allow_url) as (picture, name):
         return _decoded(picture, name, size_hint, owned=picture is not source)
+
+
+def at_hand(source: object) -> Image.Image | NDArray[np.uint8] | None:
+    """Give a picture that is there as 8-bit RGB and upright already, as it is: nothing is copied.
+
+    Returns:
+        The Pillow picture, or the array, uint8 (h, w, 3); None where `read_image` has to be asked.
+
+    Raises:
+        PictureUnreadableError: when it is too large or, where it was not loaded yet, damaged.
+    """
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape[2:] == (3,):
+        _check_size((source.shape[1], source.shape[0]), "in memory", DEFAULT_MAX_PIXELS)
+        return source
+    if isinstance(source, Image.Image) and source.mode == "RGB" and not source.has_transparency_data:
+        _check_size(source.size, "in memory", DEFAULT_MAX_PIXELS)
+        with _decoding("in memory"):
+            source.load()
+        return None if orientation(source) in _UPRIGHT else source
+    return None
 
 
 def captured_at(source: PictureSource) -> datetime | None:
@@ -274,30 +294,6 @@ def _download(address: str, allow_url: bool) -> bytes:
     return data
 
 
-def _recognise(head: bytes) -> str | None:
-    """Name the format that a file's first 64 bytes announce."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
-        return "TIFF"
-    if head.startswith(b"BM"):
-        return "BMP"
-    if head[4:8] == b"ftyp":
-        length = min(max(struct.unpack(">I", head[:4])[0], 16), len(head))
-        brands = {head[8:12], *(head[at : at + 4] for at in range(16, length - 3, 4))}
-        if brands & {b"avif", b"avis"}:
-            return "AVIF"
-        if brands & {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}:
-            return "HEIF"
-    return None
-
-
 def _factory(picture_format: str, name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
     factories: dict[str, Callable[[Any, Any], Any]] = {
         "JPEG": JpegImagePlugin.jpeg_factory,
@@ -332,7 +328,7 @@ def _open_header(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Im
         raise _damaged(name, error) from error
     if not head:
         raise UnreadableFileError(name, "the file is empty")
-    picture_format = _recognise(head)
+    picture_format = recognised(head)
     if picture_format is None:
         raise UnreadableFileError(name, f"not a picture in a format that is read ({', '.join(FORMATS)})")
     factory = _factory(picture_format, name)

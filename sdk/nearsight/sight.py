@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nearsight.camera.source import Frame
-from nearsight.pictures import read_with_facts
-from nearsight.preprocess import fit_picture
+from nearsight.pictures import at_hand, read_with_facts
+from nearsight.preprocess import fit_picture, size_of, squeeze
 from nearsight_npu import Measured
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Sight:
     Not for several threads at once; what it gives out is not to be written to.
 
     Args:
-        source: Anything that `read_image` takes: path, bytes, PIL picture, array. It is read when somebody first looks.
+        source: Anything that `read_image` takes: path, bytes, PIL picture, array. It is read when somebody first looks;
+            a large array or RGB picture is looked at as it is, without a copy.
     """
 
     def __init__(self, source: PictureSource) -> None:
@@ -54,8 +56,10 @@ class Sight:
         Raises:
             PictureUnreadableError: If the picture cannot be read.
         """
-        self.picture((1, 1))
-        return self._size_wh
+        if self._at_hand is None:
+            self.picture((1, 1))
+            return self._size_wh
+        return size_of(self._at_hand)
 
     def picture(self, size_hint: tuple[int, int] | None = None) -> Image.Image:
         """Read the picture, or give it as it was read before.
@@ -80,6 +84,20 @@ class Sight:
         """Whether the source can be decoded again, at another size; a stream is read once, an array is what it is."""
         return isinstance(self.source, (str, os.PathLike, bytes))
 
+    @cached_property
+    def _at_hand(self) -> Image.Image | NDArray[np.uint8] | None:
+        """The source, where it holds its pixels as they are wanted: a frame need not be read, nor copied."""
+        return at_hand(self.source)
+
+    def keep(self) -> None:
+        """Copy what somebody else may write to, such as a camera's buffer, if it was not yet read.
+
+        Raises:
+            PictureUnreadableError: If the picture cannot be read.
+        """
+        if self._at_hand is not None:
+            self.source = self._at_hand = self._at_hand.copy()
+
     def _read(self, size_hint: tuple[int, int] | None) -> Image.Image:
         read, facts = read_with_facts(self.source, size_hint=size_hint if self._rereadable else None)
         self._size_wh = facts.size_wh or read.size
@@ -103,8 +121,11 @@ class Sight:
         """Fit the whole picture to an engine's input: uint8 (1, h, w, 3)."""
         shape = engine.manifest.preprocessing
         width, height = shape.size_wh
-        picture = self._view((max(width, LOOKED_WH[0]), max(height, LOOKED_WH[1])))
-        return fit_picture(picture, shape.size_wh, mode=shape.mode, reducing_gap=shape.reducing_gap)[None]
+        looked = self._at_hand
+        if looked is None or squeeze(self.size_wh, shape.size_wh) < shape.averaged_from:
+            looked = self._view((max(width, LOOKED_WH[0]), max(height, LOOKED_WH[1])))
+        gap, averaged_from = shape.reducing_gap, shape.averaged_from
+        return fit_picture(looked, shape.size_wh, shape.mode, gap, averaged_from)[None]
 
     def seen(self, engine: Engine, role: str) -> tuple[Outputs, Decision]:
         """Let one of an engine's graphs look at the whole picture, once; the second time its answer is remembered.

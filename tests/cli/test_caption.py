@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 COMMAND = Path(sys.executable).parent / "nearsight"
 
 
-def test_a_pipe_gets_the_sentence_and_nothing_else(nearsight: Callable, photos: Path) -> None:
+def test_a_pipe_gets_the_sentence_and_its_confidence(nearsight: Callable, photos: Path) -> None:
     said = nearsight("caption", photos / "coffee.jpg")
 
+    caption = ns.Captioner().caption(photos / "coffee.jpg")
     assert said.code == 0
-    assert said.out == ns.Captioner().caption(photos / "coffee.jpg").text + "\n"
+    assert said.out == f"{caption.text}\t{caption.confidence:.2f}\n"
     assert said.err == ""
 
 
@@ -47,7 +48,9 @@ def test_several_pictures_get_a_line_each_with_their_path(nearsight: Callable, p
     said = nearsight("caption", *files)
 
     assert said.code == 0
-    assert said.out == "".join(f"{path}\t{ns.Captioner().caption(path).text}\n" for path in files)
+    captions = [ns.Captioner().caption(path) for path in files]
+    lines = [f"{path}\t{one.text}\t{one.confidence:.2f}\n" for path, one in zip(files, captions, strict=True)]
+    assert said.out == "".join(lines)
 
 
 def test_several_pictures_are_one_object_in_json(nearsight: Callable, photos: Path) -> None:

@@ -50,6 +50,16 @@ def test_what_cannot_be_judged_is_said_and_is_no_failure(nearsight: Callable, ph
     ]
 
 
+@pytest.mark.parametrize("label", ["cat, dog", "cat，dog", "cat、dog"])
+def test_several_names_in_one_argument_get_a_hint(nearsight: Callable, photos: Path, label: str) -> None:
+    said = nearsight("detect", photos / "cat.jpg", label)
+    apart = nearsight("detect", photos / "cat.jpg", "cat", "dog")
+
+    hint = f"{label!r} is looked for as one thing; several are written apart: nearsight detect"
+    assert (said.code, said.err.splitlines()[0]) == (0, f"nearsight: {hint} {photos / 'cat.jpg'} cat dog")
+    assert "one thing" not in apart.err
+
+
 def test_a_word_that_no_class_covers_is_judged(nearsight: Callable, photos: Path) -> None:
     found = nearsight("detect", photos / "astronaut.jpg", "flag", "--min-score", "0.1", "--json")
     missed = nearsight("detect", photos / "cat.jpg", "chess board")

@@ -60,6 +60,12 @@ def test_a_word_like_no_command_is_answered_with_all_of_them(nearsight: Callable
         (("search", "dog", "--after", "yesterday"), "an ISO 8601 time"),
         (("search", "dog", "--where", "weather"), "key=value is wanted"),
         (("search", "dog", "--nonsense"), "unrecognized arguments"),
+        (
+            ("search", "dog", "--galery", "g.nsg"),
+            "--galery g.nsg; did you mean --gallery? See: nearsight search --help",
+        ),
+        (("detect", "a.jpg", "cat", "--min-scor=0.1"), "did you mean --min-score? See: nearsight detect --help"),
+        (("search", "dog", "--xyzzy"), "unrecognized arguments: --xyzzy; see: nearsight search --help"),
         (("search", "dog"), "no gallery named"),
         (("models", "polish"), "invalid choice"),
         (("--nonsense",), "no option --nonsense"),

@@ -104,7 +104,9 @@ def test_nothing_above_the_threshold_is_said_in_words(nearsight: Callable, galle
 
     assert said.code == 0
     assert said.out == ""
-    assert said.err.startswith("nearsight: nothing matches 'a cat'; the best of 8 pictures")
+    best = json.loads(nearsight("search", "a cat", "-g", gallery, "--json").out)["hits"][0]
+    told = f"nearsight: nothing matches 'a cat'; the nearest of 8 pictures is {best['path']}, a weak match at relevance"
+    assert said.err.startswith(f"{told} {best['relevance']:.2f} (below 1.00)")
     assert "--min-relevance 0" in said.err
     assert json.loads(as_json.out)["hits"] == []
 

@@ -281,6 +281,17 @@ def test_detect_counts_by_label_and_says_what_cannot_be_judged() -> None:
     assert answer.steps[0].result["counts"] == {"car": 2, "person": 0, "helmet": 0}
 
 
+def test_a_word_that_no_class_covers_is_answered_with_the_weakness_of_the_evidence(photos) -> None:
+    english = ns.Agent().run(f"Is there a rocket in {photos / 'rocket.jpg'}?")
+    chinese = ns.Agent().run(f"{photos / 'rocket.jpg'}里有火箭吗？")
+    cat = ns.Agent().run(f"Is there a cat in {photos / 'cat.jpg'}?")
+
+    assert "the evidence for rocket is weak" in english.text
+    assert "证据很弱" in chinese.text
+    assert cat.text == f"{photos / 'cat.jpg'}: cat: 1."
+    assert english.steps[0].result["weak"] == ["rocket"]
+
+
 def test_a_picture_that_is_not_there_becomes_an_observation() -> None:
     answer = ns.Agent().run("Is there a cat in no-such-file.jpg?")
 

@@ -92,6 +92,39 @@ def test_a_picture_file_does_not_make_every_question_one_that_can_be_answered(qu
     assert (plan.steps, plan.intent, plan.confidence) == ((), "beyond", 0.0)
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "is the cup red in coffee.jpg?",
+        "are the people in a.jpg smiling?",
+        "is it sunny in a.jpg",
+        "does the cat in a.jpg look old?",
+        "is anyone dancing in a.jpg?",
+        "a.jpg里的猫是黑色的吗？",
+        "a.jpg里的人在笑吗",
+        "a.jpg是不是黑白的",
+    ],
+)
+def test_a_property_of_what_a_file_shows_is_beyond_the_tools(question) -> None:
+    plan = planned(question)
+
+    assert (plan.steps, plan.intent) == ((), "beyond")
+
+
+@pytest.mark.parametrize(
+    ("question", "labels"),
+    [
+        ("is there a red cup in a.jpg?", ["red cup"]),
+        ("is the building in a.jpg?", ["building"]),
+        ("is anyone in a.jpg?", ["person"]),
+        ("are there any people smiling in a.jpg?", ["person smiling"]),
+        ("a.jpg里有黑色的猫吗", ["黑色的猫"]),
+    ],
+)
+def test_whether_a_thing_is_in_a_file_is_looked_for(question, labels) -> None:
+    assert [step.arguments for step in planned(question).steps] == [{"image": "a.jpg", "labels": labels}]
+
+
 @pytest.mark.parametrize("text", ["你好" * 400 + "狗", "hi there " * 100 + "x", "what kind of is " * 60, "能" * 900])
 def test_a_long_muddle_is_read_in_no_time(text: str) -> None:
     begin = time.perf_counter()

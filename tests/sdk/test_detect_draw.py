@@ -120,3 +120,48 @@ def test_tags_do_not_cover_better_ones() -> None:
     assert above == (100, 40)
     assert below == (10, 50)
     assert nowhere is None
+
+
+def boxes(*rows: tuple[str, float, tuple[float, ...]], size_wh: tuple[int, int] = (200, 150)) -> ns.Detections:
+    return ns.Detections(
+        boxes_xyxy=np.array([box for _, _, box in rows], np.float32),
+        scores=np.array([score for _, score, _ in rows], np.float32),
+        labels=tuple(label for label, _, _ in rows),
+        routes=("class",) * len(rows),
+        classes=("",) * len(rows),
+        size_wh=size_wh,
+    )
+
+
+def written(monkeypatch, picture: Image.Image, answer: ns.Detections) -> list[tuple[str, tuple[float, ...]]]:
+    """What is written on a drawing, and where."""
+    texts = []
+    pen = drawing.ImageDraw.ImageDraw
+    plain = pen.text
+
+    def text(self, at, words, **how) -> None:
+        texts.append((words, self.textbbox(at, words, font=how["font"])))
+        plain(self, at, words, **how)
+
+    monkeypatch.setattr(pen, "text", text)
+    ns.draw(picture, answer)
+    return texts
+
+
+def test_the_best_box_of_every_label_is_labelled_before_other_boxes(grey, monkeypatch) -> None:
+    crowd = [("person", 0.9 - at / 100, (20.0 + at, 40.0 + at, 120.0, 140.0)) for at in range(8)]
+
+    texts = written(monkeypatch, grey, boxes(*crowd, ("tie", 0.3, (21.0, 41.0, 60.0, 90.0))))
+
+    assert [words for words, _ in texts][:2] == ["person 0.90", "tie 0.30"]
+    for at, (_, (left, top, right, bottom)) in enumerate(texts):
+        for _, (other, upper, end, lower) in texts[at + 1 :]:
+            assert right <= other or end <= left or bottom <= upper or lower <= top
+
+
+def test_labels_that_share_a_box_share_a_tag(grey, monkeypatch) -> None:
+    same = (30.0, 50.0, 120.0, 140.0)
+
+    texts = written(monkeypatch, grey, boxes(("cat", 0.9, same), ("kitten", 0.45, same), ("pet", 0.4, same)))
+
+    assert [words for words, _ in texts] == ["cat 0.90\nkitten 0.45\npet 0.40"]

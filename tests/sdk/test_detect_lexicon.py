@@ -59,7 +59,8 @@ def test_a_class_is_known_by_its_own_name_and_every_name_leads_to_it(name) -> No
         ("sheep", "sheep"), ("skis", "skis"), ("scissors", "scissors"), ("teddy bears", "teddy bear"),
         ("dining_table", "dining table"), ("orange", "orange"), ("couches", "couch"), ("cat.", "cat"), ("这只猫", "cat"),
         ("3 cats", "cat"), ("2 cats", "cat"), ("3只猫", "cat"), ("12 traffic lights", "traffic light"),
-        ("十二辆汽车", "car"), ("four dogs", "dog"), ("一根香蕉", "banana"),
+        ("十二辆汽车", "car"), ("four dogs", "dog"), ("一根香蕉", "banana"), ("三人", "person"), ("3人", "person"),
+        ("两猫", "cat"), ("数十只羊", "sheep"), ("一排椅子", "chair"), ("三头牛", "cow"), ("一口钟", "clock"),
     ],
 )  # fmt: skip
 def test_spelling_number_and_article_do_not_matter(label, name) -> None:
@@ -73,7 +74,7 @@ def test_spelling_number_and_article_do_not_matter(label, name) -> None:
     [
         ("woman", "person"), ("women", "person"), ("children", "person"), ("小孩", "person"), ("taxi", "car"),
         ("出租车", "car"), ("puppies", "dog"), ("red car", "car"), ("big red trucks", "truck"), ("红色的卡车", "truck"),
-        ("白色汽车", "car"), ("black cat", "cat"), ("orange cat", "cat"), ("mug", "cup"), ("一杯咖啡", "cup"),
+        ("snowboarder", "person"), ("bikers", "person"), ("白色汽车", "car"), ("black cat", "cat"), ("orange cat", "cat"), ("mug", "cup"), ("一杯咖啡", "cup"),
     ],
 )  # fmt: skip
 def test_a_word_that_says_more_than_its_class_is_not_exact(label, name) -> None:
@@ -202,3 +203,24 @@ def test_any_text_can_be_looked_up(text) -> None:
     found = meaning(text)
 
     assert found is None or set(found.classes) <= set(CLASSES)
+
+
+@pytest.mark.parametrize("label", ["cat's tail", "cats' eyes", "the bird's nest", "a horse\u2019s head", "man's hat"])
+def test_a_part_or_a_belonging_is_no_class(label) -> None:
+    assert meaning(label) is None
+    assert kinds(label) == frozenset()
+
+
+def test_whose_thing_it_is_does_not_change_what_it_is() -> None:
+    assert kinds("the dog's bowl") == {"bowl"}
+
+
+@pytest.mark.parametrize("label", ["boater", "kiters"])
+def test_who_does_something_with_a_thing_can_only_be_a_person(label) -> None:
+    assert meaning(label) is None
+    assert kinds(label) == {"person"}
+
+
+def test_a_bird_with_nine_heads_is_not_nine_birds() -> None:
+    assert meaning("九头鸟") is None
+    assert meaning("九只鸟").classes == ("bird",)

@@ -147,6 +147,46 @@ def test_a_picture_of_a_thing_can_be_asked_for(detector, photos) -> None:
     assert detector.detect(board, [photos / "cat.jpg"], min_score=0).labels[0] == "cat.jpg"
 
 
+def test_examples_of_equal_file_names_are_told_apart(detector, photos, tmp_path) -> None:
+    for folder, photo in (("mine", "cat.jpg"), ("yours", "coffee.jpg")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "thing.jpg").write_bytes((photos / photo).read_bytes())
+    mine, yours = tmp_path / "mine" / "thing.jpg", tmp_path / "yours" / "thing.jpg"
+    picture = ns.read_image(mine)
+
+    found = detector.detect(photos / "cat.jpg", [mine, yours, yours, picture, picture, "example 2"], min_score=0)
+
+    shown = {label for label, route in zip(found.labels, found.routes, strict=True) if route == "example"}
+    assert shown == {"thing.jpg", "yours/thing.jpg", "thing.jpg (2)", "example 4", "example 5"}
+    best = {label: found[[one == label for one in found.labels]].scores[0] for label in shown}
+    assert best["thing.jpg"] == best["example 4"] > best["yours/thing.jpg"]
+
+
+def test_a_limit_for_a_label_that_was_not_asked_is_refused(detector, photos) -> None:
+    with pytest.raises(ns.InputError, match="min_score names 'dgo', which is no label here; there is 'cat', 'dog'"):
+        detector.detect(photos / "cat.jpg", ["cat", "dog"], min_score={"cat": 0.2, "dgo": 0.3})
+    with pytest.raises(ns.InputError, match="there is 'example 1'"):
+        detector.detect(photos / "cat.jpg", [ns.read_image(photos / "cat.jpg")], min_score={"cat": 0.2})
+
+
+def test_a_decision_holds_the_runs_that_new_labels_took_once(photos) -> None:
+    fresh, label = ns.Detector(threads=1), "a lighthouse keeper's lantern"
+
+    first, second = fresh.detect_many([photos / "cat.jpg"] * 2, [label])
+    third = fresh.detect(photos / "cat.jpg", [label, photos / "cat.jpg"])
+
+    runs = [one.decision.measured for one in (first, second, third)]
+    assert runs[0].bytes_in > runs[1].bytes_in
+    assert runs[2].bytes_in == runs[1].bytes_in + 224 * 224 * 3
+
+
+def test_what_crops_say_of_a_label_does_not_hang_on_its_limit(detector, photos) -> None:
+    everything = detector.detect(photos / "astronaut.jpg", ["flag", "helmet"], min_score=0)
+    some = detector.detect(photos / "astronaut.jpg", ["flag", "helmet"], min_score=0.05)
+
+    assert some.to_dicts() == everything[everything.scores >= 0.05].to_dicts()
+
+
 def test_one_look_serves_every_question(detector, photos, monkeypatch) -> None:
     sight = Sight(photos / "astronaut.jpg")
     first = detector.detect(sight, ["person", "flag"])

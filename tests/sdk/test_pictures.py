@@ -539,6 +539,18 @@ def test_crop_takes_the_middle_and_stretch_takes_all() -> None:
     assert 75 < fit_picture(picture, (10, 10), "stretch").mean() < 95
 
 
+@pytest.mark.parametrize("size", [(1001, 1703), (2000, 600), (300, 40_000)])
+def test_pixels_that_are_averaged_are_the_mean_of_what_they_stand_for(size: tuple[int, int]) -> None:
+    rows = np.linspace(0, 255, size[1]).astype(np.uint8)
+    pixels = np.broadcast_to(rows[:, None, None], (size[1], size[0], 3)).copy()
+    wanted = np.array([part.mean() for part in np.array_split(rows.astype(float), 100)])
+
+    for form in (pixels, Image.fromarray(pixels)):
+        fitted = fit_picture(form, (100, 100), averaged_from=2.0)
+        assert np.abs(fitted[:, :, 0] - wanted[:, None]).max() <= 2
+    assert (fit_picture(Image.new("RGB", (150, 900)), (100, 100), averaged_from=2.0) == 0).all()
+
+
 @pytest.mark.parametrize("bad", [{"size_wh": (0, 5)}, {"size_wh": (5, 5), "mode": "pad"}])
 def test_a_fit_that_makes_no_sense_is_refused(bad: dict) -> None:
     with pytest.raises(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -177,3 +178,64 @@ def test_graphs_see_the_same_pixels_whoever_looked_first(large: Path, tower: Eng
     after.picture()
 
     assert (after.pixels(tower) == alone.pixels(tower)).all()
+
+
+FRAME_WH = (1919, 1082)
+
+
+@pytest.fixture(scope="module")
+def frame(photos: Path) -> np.ndarray:
+    """Enlarge the photographer to a frame whose sides no whole number of a model's pixels divides."""
+    with Image.open(photos / "photographer.jpg") as picture:
+        return np.asarray(picture.convert("RGB").resize(FRAME_WH, Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(scope="module")
+def finder() -> Engine:
+    return Engine.shared("nano", capability="detect")
+
+
+def test_a_frame_is_looked_at_without_becoming_a_picture(frame: np.ndarray, finder: Engine) -> None:
+    sight = Sight(frame)
+
+    pixels = sight.pixels(finder)
+
+    assert (pixels.shape, sight.size_wh) == ((1, 300, 300, 3), FRAME_WH)
+    assert sight._picture is None
+
+
+@pytest.mark.parametrize("kind", ["picture", "bytes", "turned", "strided"])
+def test_a_frame_looks_the_same_in_any_form(kind: str, frame: np.ndarray, finder: Engine) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned = Image.fromarray(np.ascontiguousarray(frame[::-1, ::-1]))
+    turned.info["exif"] = exif.tobytes()
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "PNG")
+    forms = {
+        "picture": Image.fromarray(frame),
+        "bytes": file.getvalue(),
+        "turned": turned,
+        "strided": np.ascontiguousarray(frame[..., ::-1])[..., ::-1],
+    }
+
+    pixels = Sight(forms[kind]).pixels(finder).astype(int)
+
+    assert np.abs(pixels - Sight(frame).pixels(finder)).max() <= 2  # rounded once more
+
+
+def test_a_frame_that_is_averaged_is_what_bicubic_would_show(frame: np.ndarray, finder: Engine) -> None:
+    bicubic = np.asarray(Image.fromarray(frame).resize((300, 300), Image.Resampling.BICUBIC)).astype(int)
+
+    assert np.abs(Sight(frame).pixels(finder)[0] - bicubic).mean() < 2
+
+
+def test_a_frame_that_is_written_to_after_a_look_was_read_as_it_was(frame: np.ndarray) -> None:
+    buffer = frame.copy()
+    seen = ns.look(buffer)
+    buffer[:] = 0
+
+    found = seen.detect(["person"])
+
+    assert len(found)
+    assert np.array_equal(found.boxes_xyxy, ns.look(frame).detect(["person"]).boxes_xyxy)

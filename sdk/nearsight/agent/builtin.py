@@ -107,6 +107,9 @@ class BuiltIn:
         told = {"detections": boxes, "counts": {label: found.labels.count(label) for label in labels}}
         told["unjudged"] = list(found.unjudged)
         similar = {label for label, route in zip(found.labels, found.routes, strict=True) if route == "similar"}
+        # Of a word that no class covers, a chance above the limit is rare: not found says little.
+        meaning = getattr(self._detector, "meaning", None)
+        told["weak"] = [label for label in labels if meaning is not None and meaning(label)[1] == "crop"]
         return Outcome(result={**told, "similar": sorted(similar)}, found=len(boxes), decision=found.decision)
 
     def notify(self, message: str) -> Outcome:

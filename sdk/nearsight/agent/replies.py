@@ -63,6 +63,10 @@ _TEMPLATES: dict[str, tuple[str, str]] = {
     "boxes": ("{label}: {count}", "{label}{count}个"),
     "no labels": ("nothing was looked for", "没有可以检测的目标"),
     "similar": ("; only something like {} was seen, not exactly that", "；只看到与{}相近的东西，未必就是"),
+    "weak": (
+        "; the evidence for {} is weak: the detector was not made for such things, so not found says little",
+        "；{}不在检测器的类别之内，证据很弱，没找到不等于没有",
+    ),
     "unjudged": ("; {} cannot be judged", "；无法判断{}"),
     "stop": (".", "。"),
     "message not sent": ('The message "{}" was not sent: {}.', "消息“{}”没有发送：{}。"),
@@ -196,6 +200,7 @@ class _Speech:
         boxes = [self("boxes", label=label, count=count) for label, count in judged.items()]
         text = self.comma.join(boxes) or self("no labels")
         text += self("similar", self.comma.join(similar)) if similar else ""
+        text += self("weak", self.comma.join(result["weak"])) if result["weak"] else ""
         text += self("unjudged", self.comma.join(unjudged)) if unjudged else ""
         return self("file", image, text + self("stop"))
 

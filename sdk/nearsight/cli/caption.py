@@ -19,7 +19,8 @@ HELP = "say in one sentence what each picture shows, in English or Chinese"
 EPILOG = """examples:
   nearsight caption photo.jpg
   nearsight caption photo.jpg --language zh --max-words 12
-  nearsight caption holiday/*.jpg --json"""
+  nearsight caption holiday/*.jpg --json
+in a pipe a line is the sentence, a tab and its confidence (of several pictures: path, sentence, confidence)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         elif for_a_person():
             _print(said, None if alone else image)
         else:
-            print(said.text if alone else f"{image}\t{said.text}")
+            sure = "-" if said.confidence is None else f"{said.confidence:.2f}"
+            print(f"{said.text}\t{sure}" if alone else f"{image}\t{said.text}\t{sure}")
     if args.json:
         write_json(rows[0] if alone else {"captions": rows})
     return 2 if failed else 0

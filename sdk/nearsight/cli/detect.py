@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from argparse import Action, ArgumentTypeError, RawDescriptionHelpFormatter
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ SEEN = {
     "crop": "by comparing crops with the word",
     "example": "by comparing crops with the picture",
 }
+_LISTED = re.compile(r"[^,，、;；]*\w[^,，、;；]*")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -68,10 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Detect, print the boxes, and say which labels cannot be judged and which were not found."""
     from nearsight.detect import Detector
+    from nearsight.detect.labels import example_names
 
     if args.draw is not None and args.draw.exists() and args.image.exists() and args.draw.samefile(args.image):
         raise InputError(f"{args.draw} is the picture itself; draw into another file")
     labels = [*args.labels, *args.example]
+    if listed := next((label for label in args.labels if len(_LISTED.findall(label)) > 1), None):
+        apart = " ".join(map(shlex.quote, map(str.strip, _LISTED.findall(listed))))
+        say(f"{listed!r} is looked for as one thing; several are written apart: nearsight detect {args.image} {apart}")
     detector = Detector(args.model)
     found = detector.detect(args.image, labels, args.min_score, tiles=args.tiles)
     if args.draw is not None:
@@ -85,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{line['score']:.3f}  {' '.join(f'{edge:.0f}' for edge in line['box_xyxy'])}  {line['label']}")
     for label in found.unjudged:
         say(f"cannot judge {label!r}: it is a negation, names no thing, or is in a script that nano does not read")
-    names = dict.fromkeys([*args.labels, *(example.name for example in args.example)])
+    names = dict.fromkeys([*args.labels, *(name for name, _ in example_names(labels))])
     missed = [label for label in names if label not in (*found.labels, *found.unjudged)]
     if missed:
         say(f"not found: {', '.join(missed)}")

@@ -17,7 +17,7 @@ from nearsight.wording import count_in_words, decision_words, relevance_words
 if TYPE_CHECKING:
     import argparse
 
-    from nearsight.values import Hits
+    from nearsight.values import Hit, Hits
 
 HELP = "find photographs by a sentence (English or Chinese), by a picture, or by both"
 EPILOG = """examples:
@@ -65,19 +65,19 @@ def run(args: argparse.Namespace) -> int:
     from nearsight.gallery import Gallery
 
     with Gallery.open(place, read_only=True) as gallery:
-        hits = gallery.search(
-            query,
-            both=(text, pictures[0]) if query is None else None,
-            k=args.top,
-            offset=args.offset,
-            camera=args.camera,
-            after=args.after,
-            before=args.before,
-            where=dict(args.where) or None,
-            min_relevance=args.min_relevance,
-            plus=[_term(word) for word in args.plus],
-            minus=[_term(word) for word in args.minus],
-        )
+        wanted: dict[str, Any] = {
+            "both": (text, pictures[0]) if query is None else None,
+            "camera": args.camera,
+            "after": args.after,
+            "before": args.before,
+            "where": dict(args.where) or None,
+            "plus": [_term(word) for word in args.plus],
+            "minus": [_term(word) for word in args.minus],
+        }
+        hits = gallery.search(query, k=args.top, offset=args.offset, min_relevance=args.min_relevance, **wanted)
+        nearest = None
+        if not hits and hits.best_relevance is not None and hits.best_relevance < hits.min_relevance:
+            nearest = gallery.search(query, k=1, min_relevance=0, **wanted)[0]
         empty = not hits and gallery.stats().items == 0
     asked = " ".join(args.query)
     if args.html is not None:
@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     elif hits:
         _print_hits(asked, hits, filepath_only=args.filepath_only)
     if not hits:
-        say(_nothing(asked, hits, empty=empty, filtered=bool(args.camera or args.after or args.before or args.where)))
+        filtered = bool(args.camera or args.after or args.before or args.where)
+        say(_nothing(asked, hits, nearest, empty=empty, filtered=filtered))
     return 0
 
 
@@ -143,13 +144,13 @@ def _print_table(query: str, hits: Hits) -> None:
     screen.print(Text(decision_words(hits.decision), "dim"))
 
 
-def _nothing(query: str, hits: Hits, *, empty: bool, filtered: bool) -> str:
+def _nothing(query: str, hits: Hits, nearest: Hit | None, *, empty: bool, filtered: bool) -> str:
     if empty:
         return "the gallery is empty; fill it with: nearsight index DIR --gallery G"
-    if hits.best_relevance is not None and hits.best_relevance < hits.min_relevance:
+    if nearest is not None:
         return (
-            f"nothing matches {query!r}; the best of {hits.total_considered} pictures is a weak match "
-            f"at relevance {hits.best_relevance:.2f} (below {hits.min_relevance:.2f}); "
+            f"nothing matches {query!r}; the nearest of {hits.total_considered} pictures is {nearest.path}, a weak "
+            f"match at relevance {nearest.relevance:.2f} (below {hits.min_relevance:.2f}); "
             "see weak matches with --min-relevance 0"
         )
     if filtered and not hits.total_considered:

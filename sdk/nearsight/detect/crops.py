@@ -79,10 +79,12 @@ class Cropper:
         sides = np.array(sight.size_wh * 2, np.float32)
         parts = np.concatenate([boxes[surest(boxes, scores)], np.array(WINDOWS, np.float32) * sides])
         found = self.encoded(sight, parts)
+        _, behind = self._words.encoded(BACKGROUND)
+        made = () if found.decision is None else (found.decision,)
         return Crops(
             boxes_xyxy=np.concatenate([np.array([[0, 0, *sight.size_wh]], np.float32), parts]),
             vectors=np.concatenate([whole["embedding"], found.vectors]),
-            decisions=(first,) if found.decision is None else (first, found.decision),
+            decisions=(first, *made, *behind),
         )
 
     def encoded(self, sight: Sight, boxes: NDArray[np.float32]) -> Embeddings:

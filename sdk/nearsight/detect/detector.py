@@ -52,12 +52,19 @@ class Found:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """Labels with the least score of each, and how a picture is cut; what every picture is asked."""
+    """Labels with the least score of each, how a picture is cut, and what runs it took to understand the labels."""
 
     asked: Sequence[tuple[Asked, float]]
     tiles: tuple[int, int] | None
+    decisions: list[Decision]
+
+    def told(self) -> tuple[Decision, ...]:
+        """The runs that the labels took; they are told with the first picture's."""
+        decisions = tuple(self.decisions)
+        self.decisions.clear()
+        return decisions
 
     @property
     def unjudged(self) -> tuple[str, ...]:
@@ -164,7 +171,7 @@ class Detector:
             InputError: If it is no text or blank.
             DelegateError: If a word that the lexicon does not have cannot be compared.
         """
-        (asked,) = self._labels.resolve([label])
+        (asked,), _ = self._labels.resolve([label])
         return tuple(self.classes[column] for column in asked.columns), asked.route
 
     def detect_many(
@@ -207,11 +214,13 @@ class Detector:
                 yield self._answer(sight, (mine, decision), question)
 
     def _question(self, labels: Sequence[Any], min_score: Threshold, tiles: Tiles) -> Question:
-        asked = self._labels.resolve(labels)
-        default = self.default_min_score
-        given = min_score if isinstance(min_score, Mapping) else {one.label: min_score for one in asked}
+        asked, decisions = self._labels.resolve(labels)
+        default, there = self.default_min_score, [one.label for one in asked]
+        given = min_score if isinstance(min_score, Mapping) else dict.fromkeys(there, min_score)
+        if unknown := [key for key in given if key not in set(there)]:
+            raise InputError(f"min_score names {unknown[0]!r:.80}, which is no label here; there is {_listed(there)}")
         least = {label: default if score is None else _checked(score) for label, score in given.items()}
-        return Question(asked=[(one, least.get(one.label, default)) for one in asked], tiles=checked_tiles(tiles))
+        return Question([(one, least.get(one.label, default)) for one in asked], checked_tiles(tiles), decisions)
 
     def _opened(self, image: Any, question: Question) -> Sight:
         sight = sight_of(image)
@@ -223,7 +232,7 @@ class Detector:
 
     def _answer(self, sight: Sight, whole: tuple[Outputs, Decision], question: Question) -> Detections:
         seen = self._seen(sight, whole, question.tiles)
-        found, decisions = self._by_classes(seen, question), seen.decisions
+        found, decisions = self._by_classes(seen, question), (*seen.decisions, *question.told())
         if question.by_crops():
             crops = self._cropper.look(sight, seen.boxes, seen.scores)
             found += self._by_crops(crops.boxes_xyxy, crops.vectors, question)
@@ -254,11 +263,11 @@ class Detector:
 
     def _by_classes(self, seen: Seen, question: Question) -> list[Found]:
         """Choose the boxes of the labels that classes answer."""
-        tops = seen.scores.max(axis=0).tolist()
+        best = self._chances.of_class(seen.scores.max(axis=0), range(len(self.classes))).tolist()
         found = []
         for asked, least in question.by_classes():
-            floors = [self._chances.score(column, least / asked.share) for column in asked.columns]
-            if any(tops[column] >= floor for column, floor in zip(asked.columns, floors, strict=True)):
+            if max(map(best.__getitem__, asked.columns)) * asked.share >= least:
+                floors = [self._chances.score(column, least / asked.share) for column in asked.columns]
                 found.append(self._of_label(seen, asked, floors))
         return found
 
@@ -284,10 +293,12 @@ class Detector:
         found = []
         for column, (asked, least) in enumerate(rows):
             slope, intercept = self._chances.example if asked.route == EXAMPLE else self._chances.crop
-            kept = apart(boxes, evidence[:, column])
-            chances = chance(slope * evidence[kept, column] + intercept)
-            kept, chances = kept[chances >= least], chances[chances >= least]
-            found.append(Found(asked=asked, boxes=boxes[kept], chances=chances, classes=("",) * len(kept)))
+            chances = chance(slope * evidence[:, column] + intercept)
+            # Of two crops the better one stays, so those below the limit take none away.
+            enough = np.flatnonzero(chances >= least)
+            if enough.size:
+                kept = enough[apart(boxes[enough], evidence[enough, column])]
+                found.append(Found(asked=asked, boxes=boxes[kept], chances=chances[kept], classes=("",) * len(kept)))
         return found
 
 
@@ -327,6 +338,11 @@ def _grouped(items: Iterable[tuple[Sight, Any]], size: int) -> Iterator[list[tup
             group = []
     if group:
         yield group
+
+
+def _listed(labels: Sequence[str], most: int = 10) -> str:
+    named = ", ".join(repr(label) for label in labels[:most])
+    return f"{named} and {len(labels) - most} more" if len(labels) > most else named
 
 
 def _checked(score: object) -> float:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HUES = 24
+REACH = 6  # heights that the tag of a label's best box may be away from it
 # Fonts with Chinese characters that systems carry; Pillow looks for the file names in the system's font folders.
 HAN_FONTS = (
     "NotoSansCJK-Regular.ttc",
@@ -36,6 +37,7 @@ HAN_FONTS = (
 _NO_GLYPH = "\U0010ffff"
 
 Tag = tuple[float, float, float, float]
+Named = tuple[str, str, str, float]  # label, class, route, score
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -44,7 +46,8 @@ def draw(image: Any, found: Detections) -> Image.Image:
 
     A label is written as it was asked for. Where it needs characters (Chinese ones, mostly) that no font on this
     system has, the English name of the class stands instead. A box of the route "similar" is marked with a question
-    mark and the class that was seen. Where boxes crowd, the better ones are labelled; a colour tells the others' label.
+    mark and the class that was seen. A box that several labels share gets one tag with all of them. Where boxes crowd,
+    the best box of every label is labelled first, then the better ones; a colour tells the others' label.
 
     Args:
         image: The picture that the boxes belong to; anything that `read_image` takes.
@@ -71,15 +74,33 @@ def draw(image: Any, found: Detections) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     colours = colours_of(found.labels)
     size = max(11, min(picture.size) // 30)
-    # The best box last, on top of the others; then what is written, the best first, each where there is room.
+    # The best box last, on top of the others; then what is written, each where there is room.
     rows = list(zip(found.boxes_xyxy.tolist(), (colours[label] for label in found.labels), strict=True))
     for (left, top, right, bottom), colour in reversed(rows):
         pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=max(2, size // 7))
     tags = _Tags(pen, picture.size, size)
-    named = zip(found.labels, found.classes, found.routes, found.scores.tolist(), strict=True)
-    for ((left, top, _, _), colour), (label, seen, route, score) in zip(rows, named, strict=True):
-        tags.write((left, top), (label, seen, route), score, colour)
+    named = list(zip(found.labels, found.classes, found.routes, found.scores.tolist(), strict=True))
+    for places, first in in_turn(found):
+        (left, top, _, _), colour = rows[places[0]]
+        tags.write((left, top), [named[place] for place in places], colour, REACH if first else 1)
     return picture
+
+
+def in_turn(found: Detections) -> list[tuple[list[int], bool]]:
+    """Say which boxes get a tag, and in which order: the best of each label first.
+
+    Returns:
+        Numbers of boxes that are the same and share a tag, the best first; and whether one is its label's best box.
+    """
+    heaps: dict[tuple[float, ...], dict[str, int]] = {}
+    bests: dict[str, int] = {}
+    for place, (box, label) in enumerate(zip(found.boxes_xyxy.tolist(), found.labels, strict=True)):
+        heaps.setdefault(tuple(box), {}).setdefault(label, place)
+        bests.setdefault(label, place)
+    rows = [
+        (list(heap.values()), any(bests[label] == place for label, place in heap.items())) for heap in heaps.values()
+    ]
+    return sorted(rows, key=lambda row: not row[1])
 
 
 def colours_of(labels: Iterable[str]) -> dict[str, tuple[int, int, int]]:
@@ -98,7 +119,7 @@ def colours_of(labels: Iterable[str]) -> dict[str, tuple[int, int, int]]:
 
 
 class _Tags:
-    """Writes label and score at boxes' upper left corners, each clear of the tags that are there."""
+    """Writes labels and scores at boxes' upper left corners, each clear of the tags that are there."""
 
     def __init__(self, pen: ImageDraw.ImageDraw, picture_wh: tuple[int, int], size: int) -> None:
         self._pen, self._picture_wh, self._size = pen, picture_wh, size
@@ -106,17 +127,21 @@ class _Tags:
         self._captions: dict[tuple[str, str, str], tuple[str, Font]] = {}
 
     def write(
-        self, corner: tuple[float, float], named: tuple[str, str, str], score: float, colour: tuple[int, int, int]
+        self, corner: tuple[float, float], named: list[Named], colour: tuple[int, int, int], reach: int = 1
     ) -> None:
-        """Write the tag of one box; `named` is its label, its class and its route."""
-        if named not in self._captions:
-            self._captions[named] = caption(*named, self._size)
-        words, font = self._captions[named]
-        text = f"{words} {score:.2f}".lstrip()
+        """Write the tag of one box: a line for each label, with its class, its route and its score."""
+        for label, seen, route, _ in named:
+            if (label, seen, route) not in self._captions:
+                self._captions[label, seen, route] = caption(label, seen, route, self._size)
+        written = [(*self._captions[label, seen, route], score) for label, seen, route, score in named]
+        # The font with Chinese characters has the others, too.
+        own = _fonts(self._size)[0]
+        font = next((font for _, font, _ in written if font is not own), own)
+        text = "\n".join(f"{words} {score:.2f}".lstrip() for words, _, score in written)
         x0, y0, x1, y1 = self._pen.textbbox((0, 0), text, font=font)
         margin = max(2, self._size // 6)
         width, height = x1 - x0 + 2 * margin, y1 - y0 + 2 * margin
-        place = place_tag(corner, (width, height), self._picture_wh, self._taken)
+        place = place_tag(corner, (width, height), self._picture_wh, self._taken, reach)
         if place is None:
             return
         left, top = place
@@ -128,23 +153,28 @@ class _Tags:
 
 
 def place_tag(
-    corner: tuple[float, float], tag_wh: tuple[float, float], picture_wh: tuple[int, int], taken: list[Tag]
+    corner: tuple[float, float],
+    tag_wh: tuple[float, float],
+    picture_wh: tuple[int, int],
+    taken: list[Tag],
+    reach: int = 1,
 ) -> tuple[float, float] | None:
-    """Choose where a tag goes: above the corner where there is room, otherwise just below it.
+    """Choose where a tag goes: above the corner where there is room, otherwise below it, as near as it can be.
 
     Args:
         corner: The box's left and top.
         tag_wh: Width and height of the tag.
         picture_wh: Width and height of the picture, which the tag shall not leave.
         taken: Tags that are there already.
+        reach: How many heights of the tag it may be away.
 
     Returns:
-        Left and top; None where better boxes' tags leave no room.
+        Left and top; None where the tags that are there leave no room.
     """
     width, height = tag_wh
     left = max(0.0, min(corner[0], picture_wh[0] - width))
     lowest = max(0.0, picture_wh[1] - height)
-    for step in (-1, 0, 1):
+    for step in (-1, 0, *(side * far for far in range(1, reach + 1) for side in (1, -1) if side * far != -1)):
         top = min(max(0.0, corner[1] + step * height), lowest)
         free = all(
             left >= right or left + width <= other or top >= bottom or top + height <= upper

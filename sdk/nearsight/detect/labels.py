@@ -17,13 +17,14 @@ from nearsight.sight import Sight, sight_of
 from nearsight.tokens import cleaned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from nearsight.detect.chances import Chances
     from nearsight.detect.nearness import Nearness
     from nearsight.detect.words import Words
+    from nearsight_npu import Decision
 
 MOST = 20_000  # texts whose meaning is remembered
 
@@ -62,25 +63,28 @@ class Labels:
         self._near, self._words, self._chances = near, words, chances
         self._known: dict[str, Asked] = {}
 
-    def resolve(self, labels: Sequence[Any]) -> list[Asked]:
-        """Say for every label, each text once, what answers it.
+    def resolve(self, labels: Sequence[Any]) -> tuple[list[Asked], list[Decision]]:
+        """Say for every label, each text once, what answers it; and what runs that took.
 
         Raises:
             InputError: If there is no label, or one that is neither text nor picture, or blank.
             PictureUnreadableError: If an example cannot be read.
             DelegateError: If the encoder is needed and cannot be placed, proven or run.
         """
-        _check(labels)
+        _check(labels, self._known)
         texts = list(dict.fromkeys(label for label in labels if isinstance(label, str)))
         if len(self._known) + len(texts) > MOST:
             self._known = {}  # another thread may still read the old one
         known = self._known
-        self._learn([text for text in texts if text not in known], known)
-        examples = [label for label in labels if not isinstance(label, str)]
-        shown = [self._example(example, number) for number, example in enumerate(examples, 1)]
-        return [*(known[text] for text in texts), *shown]
+        decisions = self._learn([text for text in texts if text not in known], known)
+        shown = []
+        for name, example in example_names(labels):
+            outputs, decision = sight_of(example).seen(self._words.tower, "image")
+            shown.append(Asked(label=name, route=EXAMPLE, vector=outputs["embedding"][0]))
+            decisions.append(decision)
+        return [*(known[text] for text in texts), *shown], decisions
 
-    def _learn(self, texts: list[str], known: dict[str, Asked]) -> None:
+    def _learn(self, texts: list[str], known: dict[str, Asked]) -> list[Decision]:
         other = []
         for text in texts:
             found = meaning(text) or meaning(self._words.english(text) or "")
@@ -93,29 +97,47 @@ class Labels:
             else:
                 other.append(text)
         if not other:
-            return
-        rows = zip(other, self._near.nearest(other), self._words.vectors(other), strict=True)
-        for text, column, vector in rows:
+            return []
+        vectors, decisions = self._words.encoded(other)
+        for text, column, vector in zip(other, self._near.nearest(other), vectors, strict=True):
             known[text] = (
                 Asked(label=text, route=CROP, vector=vector)
                 if column is None
                 else Asked(label=text, route=SIMILAR, columns=(column,), share=self._chances.near)
             )
-
-    def _example(self, example: Any, number: int) -> Asked:
-        name = Path(os.fspath(example)).name if isinstance(example, os.PathLike) else f"example {number}"
-        outputs, _ = sight_of(example).seen(self._words.tower, "image")
-        return Asked(label=name, route=EXAMPLE, vector=outputs["embedding"][0])
+        return decisions
 
 
-def _check(labels: Any) -> None:
+def example_names(labels: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Give every picture among labels a name of its own.
+
+    It is the name of its file; with that of its folder, or a number, where another label is called so; and without a
+    file "example 1", its number among the pictures.
+    """
+    labels = list(labels)
+    taken = {label for label in labels if isinstance(label, str)}
+    named = []
+    for number, example in enumerate((label for label in labels if not isinstance(label, str)), 1):
+        if isinstance(example, os.PathLike):
+            path = Path(os.fspath(example))
+            offered = [path.name, f"{path.absolute().parent.name}/{path.name}"]
+        else:
+            offered = [f"example {number}"]
+        offered += [f"{offered[0]} ({count})" for count in range(2, len(labels) + 2)]
+        name = next(name for name in offered if name not in taken)
+        taken.add(name)
+        named.append((name, example))
+    return named
+
+
+def _check(labels: Any, known: Mapping[str, Asked]) -> None:
     if isinstance(labels, (str, bytes, np.ndarray, Image.Image)) or not hasattr(labels, "__len__"):
         raise InputError("labels is a list of texts or pictures; write ['car', 'person']")
     wrong = [
         label
         for label in labels
         if not (
-            cleaned(label)
+            label in known or cleaned(label)
             if isinstance(label, str)
             else isinstance(label, (os.PathLike, Image.Image, np.ndarray, Sight))
         )

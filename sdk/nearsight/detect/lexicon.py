@@ -26,6 +26,8 @@ _NOT_EN = re.compile(r"\b(?:no|not|non|without|never|neither|nor|except|\w+n't)\
 _NOT_ZH = re.compile(r"不是|没有|并非|除了|不含|不带")
 _NOT_ZH_BEFORE = re.compile(r"^(?:非|没|无|不)")  # in front of a name; 非洲 and 无线 are none
 _PREPOSITION = re.compile(r" (?:with|of|for|in|on|at|from|by|under|behind) ")
+_POSSESSIVE = re.compile(r"'s?(?= |$)")
+_DOER = re.compile(r"ers?$")  # a boater, bikers: a person, whatever is done with the thing
 _LONGEST = 4  # words of a name
 _SHORTEST = 3  # letters of a name, or of what follows it, within one English word
 _IRREGULAR = {"men": "man", "women": "woman", "mice": "mouse", "people": "person"}
@@ -142,11 +144,12 @@ def _bare(text: str) -> str:
 
 
 def _chinese_kinds(text: str) -> frozenset[str] | None:
-    ends = [name for name in names() if HAN.search(name) and text.endswith(name)]
+    chinese, _ = _by_language()
+    ends = [name for name in chinese if text.endswith(name)]
     if ends:
         longest = max(ends, key=len)
         return frozenset(names()[longest].classes if len(text) > max(2, len(longest)) else ())
-    return frozenset() if any(name in text for name in names() if HAN.search(name)) else None
+    return frozenset() if any(name in text for name in chinese) else None
 
 
 def _english_kinds(text: str) -> frozenset[str] | None:
@@ -155,10 +158,14 @@ def _english_kinds(text: str) -> frozenset[str] | None:
     for at in range(len(head)):
         if (found := _known(" ".join(head[at:]))) is not None:
             return frozenset(found.classes)
-    singles = [name for name in names() if name.isascii() and len(name) >= _SHORTEST and " " not in name]
+    _, singles = _by_language()
     within = [name for form in _forms(head[-1]) for name in singles if form.endswith(name)]
     if within:
         return frozenset(names()[max(within, key=len)].classes)
+    stem = _DOER.sub("", head[-1])
+    if stem != head[-1] and (_known(stem) or _known(f"{stem}e")):
+        return frozenset({"person"})
+    words = _POSSESSIVE.sub("", text).split(" ")  # a cat's tail is no cat
     runs = (" ".join(words[at : at + count]) for at in range(len(words)) for count in range(1, _LONGEST + 1))
     holds = any(_known(run) is not None for run in runs) or any(
         word.startswith(name) and len(word) >= len(name) + _SHORTEST for word in words for name in singles
@@ -215,6 +222,19 @@ def names() -> dict[str, Meaning]:
     for name, row in listed["groups"].items():
         found |= {normalised(word): Meaning(classes=tuple(row["of"]), exact=True) for word in (name, *row["same"])}
     return found
+
+
+def forget() -> None:
+    """Read the page anew from the next word on; for measures that change it."""
+    names.cache_clear()
+    _by_language.cache_clear()
+
+
+@cache
+def _by_language() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The Chinese words of the lexicon; and the English ones that are one word and not too short to be told within."""
+    singles = (name for name in names() if name.isascii() and len(name) >= _SHORTEST and " " not in name)
+    return tuple(name for name in names() if HAN.search(name)), tuple(singles)
 
 
 @cache

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nearsight.encoders import Encoder
+    from nearsight_npu import Decision
 
 MOST = 20_000  # vectors that are kept, 2 kB each
+BATCH = 16  # texts of one run; more at once take longer for each
 
 
 class Words:
@@ -60,16 +62,26 @@ class Words:
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode n texts, or remember their vectors: float32 (n, d) of unit length."""
+        return self.encoded(texts)[0]
+
+    def encoded(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Decision]]:
+        """Encode n texts, or remember their vectors.
+
+        Returns:
+            float32 (n, d) of unit length; and the delegate's accounts of the runs that it took, none for known texts.
+        """
         model = self.encoder.identity
         # Taken at once: another thread may clear what is known meanwhile.
         rows = {text: row for text in texts if (row := _known.get((model, text))) is not None}
-        new = [text for text in dict.fromkeys(texts) if text not in rows]
-        made = dict(zip(new, self.encoder.texts(new).vectors, strict=True)) if new else {}
+        # Texts of about one length go together, so that little is padded.
+        new = sorted((text for text in dict.fromkeys(texts) if text not in rows), key=len)
+        parts = [self.encoder.texts(new[at : at + BATCH]) for at in range(0, len(new), BATCH)]
+        made = dict(zip(new, (row for part in parts for row in part.vectors), strict=True))
         rows |= made
         if len(_known) + len(made) > MOST:
             _known.clear()
         _known.update(((model, text), vector) for text, vector in list(made.items())[-MOST:])
-        return np.stack([rows[text] for text in texts])
+        return np.stack([rows[text] for text in texts]), [part.decision for part in parts if part.decision is not None]
 
 
 _known: dict[tuple[object, str], NDArray[np.float32]] = {}

@@ -23,6 +23,15 @@ _EN = r"""
     ^(?:where|when) (?:is|was|were) .*\b(?:taken|made|shot)$
     ^(?:delete|remove|erase|rename|translate|rotate|crop|edit|resize|upload|download|print|read)(?: OBJECT\b|$)
 """
+# What a file is asked about that takes more than names of things: a property of one, or what it does.
+_EN_OF_A_FILE = r"""
+    ^(?:is|are|was|were) (?!there\b).*\b(?:PROPERTY|ACTING)(?: (?:in|on|at|or not|now|here))*$
+    ^(?:do|does|did) (?:the|it|he|she|they|th\w+|any\w+|some\w+|people)\b.*\b(?:look|seem|appear|feel|smile|wear)
+"""
+_ZH_OF_A_FILE = r"""
+    ^(?!.*有).*(?:PROPERTY|在(?!里|上|图)[^在的]{1,4})(?:的|着|了)*(?:吗|(?<!什)么|嘛|不|没)$
+    ^(?!.*有).*(?:是不是|是否|是)(?:PROPERTY|黑白)的?$
+"""
 _EN_ALONE = r"""
     ^[\W_]*$
     ^(?:hi|hello|hey|good|bye|goodbye|thanks?|sorry|ok|okay|yes|no|great|nice|help|please|test)(?: SMALL)*$
@@ -83,6 +92,13 @@ _ZH_ALONE = r"""
 """
 # What stands for several words above.
 _SHORT = {
+    "PROPERTY": "red|green|blue|yellow|black|white|gr[ea]y|brown|orange|pink|purple|silver|golden|dark|bright"
+    "|colou?rful|happy|sad|angry|tired|sick|drunk|alive|dead|asleep|awake|hungry|old|young|new|clean|dirty|wet|dry|full|empty"
+    "|open|closed|broken|big|large|huge|small|tiny|tall|short|long|fat|thin|heavy|expensive|cheap|real|fake|safe|dangerous"
+    "|hot|cold|sunny|cloudy|rainy|windy|blurry|blurred|sharp|beautiful|pretty|ugly|cute|male|female|married|alone"
+    "|ready|good|bad",
+    "ACTING": r"(?!building|painting|ceiling|string|ring|king|thing|wing|swing|clothing|wedding|railing|earring"
+    r"|dumpling|anything|something|nothing|everything|morning|evening|parking|crossing|sting|spring|pudding|sibling)\w{2,}ing",
     "OBJECT": "(?:me|us|it|them|him|her|an?|the|all|this|that|these|my|your|every(?:thing)?|some|something)",
     "VERB": "captur|film|catch|find|have|happen",
     "PLACED": "(?:at|in|on|by|near|from|with|outside|inside|behind|under|around|up|out|there|here|visible|seen|recorded"
@@ -90,7 +106,11 @@ _SHORT = {
     "SMALL": "(?:there|you|so|very|much|a lot|morning|afternoon|evening|night|job|me|all|to meet you|thanks?|hello)",
 }
 _SHORT_ZH = {
-    "SMALL": "对不起|不好意思|帮帮?我|没事|没关系|好的?|是的|在[吗不]在?|救命|厉害|[你您了啊呀吗呢吧哦嘛嗯行对很真太棒]"
+    "PROPERTY": "[红绿蓝黄黑白灰棕橙粉紫银金]色?|彩色|开心|高兴|难过|生气|伤心|累|困|满|空"
+    "|[开关睡醒坐站躺]着|大|小|老|年轻|新|旧|干净|脏|湿|坏|贵|真|假|活|死|胖|瘦|高|矮|长|短|漂亮|好看|可爱|危险|安全|晴天|阴天"
+    "|下雨|下雪|模糊|清楚|男|女",
+    "SMALL": "对不起|不好意思|帮帮?我|没事|没关系|好的?|是的|在[吗不]在?|救命|厉害"
+    "|[你您了啊呀吗呢吧哦嘛嗯行对很真太棒]",
 }
 _LEAD = {
     "en": r"^(?:(?:please|hey|hi|hello|good \w+|ok|okay|and|tell me|(?:can|could|would|will) you) )+(?=\w)",
@@ -105,8 +125,8 @@ def _patterns(lines: str, short: dict[str, str]) -> re.Pattern[str]:
 
 
 _BEYOND = {
-    ("en", True): _patterns(_EN, _SHORT), ("en", False): _patterns(_EN + _EN_ALONE, _SHORT),
-    ("zh", True): _patterns(_ZH, _SHORT_ZH), ("zh", False): _patterns(_ZH + _ZH_ALONE, _SHORT_ZH),
+    ("en", True): _patterns(_EN + _EN_OF_A_FILE, _SHORT), ("en", False): _patterns(_EN + _EN_ALONE, _SHORT),
+    ("zh", True): _patterns(_ZH + _ZH_OF_A_FILE, _SHORT_ZH), ("zh", False): _patterns(_ZH + _ZH_ALONE, _SHORT_ZH),
 }  # fmt: skip
 
 

@@ -141,7 +141,7 @@ _WHAT_IS_IN = re.compile(
 )
 _THINGS = re.compile(
     rf"\b(?:detect|look(?:ing)? for|search for|locate|find|count|how many|mark|box|{_BE} there|has|have|any|does"
-    rf"|can you see|do you see|{_BE} .* visible)\b"
+    rf"|can you see|do you see|{_BE} .* visible|^{_BE} (?:an?|the|any\w*|some\w*) .*(?:in|on|at)$)\b"
 )
 
 # Kind of question, how it is found, and how it begins where a bare verb follows: "did a bus pass".
@@ -207,7 +207,7 @@ def _thing(query: str, *, verbs: bool) -> str:
 
 def asks_for_things(text: str) -> bool:
     """Tell "are there cars in it" from "what is in it"."""
-    plain = " ".join(text.lower().split())
+    plain = " ".join(text.lower().split()).rstrip("?.! ")
     if _WHAT_IS_IN.search(plain):
         return False
     return _THINGS.search(plain) is not None
