@@ -19,6 +19,7 @@ from eval import (
     grounding,
     matching,
     peers,
+    pictures,
     pointing,
     relevance,
     retrieval,
@@ -265,6 +266,13 @@ def part_matching(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, obje
     return dict(found)
 
 
+def part_pictures(data: Path, compared: dict[str, ns.Encoder]) -> dict[str, object]:
+    del data, compared
+    found = pictures.measure()
+    tables.turned("Successes and failures as pictures, docs/cards", found)
+    return dict(found)
+
+
 def beside(compared: dict[str, ns.Encoder], name: str) -> Path | None:
     """A file of training in FP32, from the folder that holds the picture tower's, if both are at hand."""
     tower = compared.get("fp32")
@@ -289,6 +297,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "grounding": part_grounding,
     "reuse": part_reuse,
     "matching": part_matching,
+    "pictures": part_pictures,
 }
 LONG = ("detection", "pointing", "captions")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Found:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Question:
     """Labels with the least score of each, how a picture is cut, and what runs it took to understand the labels."""
 
@@ -66,18 +67,34 @@ class Question:
         self.decisions.clear()
         return decisions
 
-    @property
+    @cached_property
     def unjudged(self) -> tuple[str, ...]:
         """Labels about which nothing can be said."""
         return tuple(one.label for one, _ in self.asked if not one.route)
 
+    @cached_property
     def by_classes(self) -> list[tuple[Asked, float]]:
         """The labels that classes answer."""
         return [(one, least) for one, least in self.asked if one.columns]
 
+    @cached_property
     def by_crops(self) -> list[tuple[Asked, float]]:
         """The labels that crops are compared with."""
         return [(one, least) for one, least in self.asked if one.vector is not None]
+
+    def hopeful(self, best: NDArray[np.float64]) -> list[tuple[Asked, float]]:
+        """The labels of which one class at least has a box with chance enough; best (classes,) are the best boxes'."""
+        if not self.by_classes:
+            return []
+        columns, starts, limits = self._limits
+        return [self.by_classes[at] for at in np.flatnonzero(np.maximum.reduceat(best[columns], starts) >= limits)]
+
+    @cached_property
+    def _limits(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+        """The columns of all labels one after another, where each label's begin, and the chance that one must have."""
+        columns = np.array([column for one, _ in self.by_classes for column in one.columns])
+        starts = np.cumsum([0, *(len(one.columns) for one, _ in self.by_classes[:-1])])
+        return columns, starts, np.array([least / one.share for one, least in self.by_classes])
 
 
 class Detector:
@@ -215,25 +232,31 @@ class Detector:
 
     def _question(self, labels: Sequence[Any], min_score: Threshold, tiles: Tiles) -> Question:
         asked, decisions = self._labels.resolve(labels)
-        default, there = self.default_min_score, [one.label for one in asked]
-        given = min_score if isinstance(min_score, Mapping) else dict.fromkeys(there, min_score)
-        if unknown := [key for key in given if key not in set(there)]:
-            raise InputError(f"min_score names {unknown[0]!r:.80}, which is no label here; there is {_listed(there)}")
-        least = {label: default if score is None else _checked(score) for label, score in given.items()}
-        return Question([(one, least.get(one.label, default)) for one in asked], checked_tiles(tiles), decisions)
+        default = self.default_min_score
+        if isinstance(min_score, Mapping):
+            there = {one.label: default for one in asked}
+            if unknown := [key for key in min_score if key not in there]:
+                told = f"min_score names {unknown[0]!r:.80}, which is no label here; there is {_listed(list(there))}"
+                raise InputError(told)
+            least = there | {label: _checked(score) for label, score in min_score.items() if score is not None}
+            limits = [(one, least[one.label]) for one in asked]
+        else:
+            same = default if min_score is None else _checked(min_score)
+            limits = [(one, same) for one in asked]
+        return Question(limits, checked_tiles(tiles), decisions)
 
     def _opened(self, image: Any, question: Question) -> Sight:
         sight = sight_of(image)
         if question.tiles:
             sight.picture()
-        elif question.by_crops():
+        elif question.by_crops:
             sight.picture(self._cropper.detail_wh)
         return sight
 
     def _answer(self, sight: Sight, whole: tuple[Outputs, Decision], question: Question) -> Detections:
         seen = self._seen(sight, whole, question.tiles)
         found, decisions = self._by_classes(seen, question), (*seen.decisions, *question.told())
-        if question.by_crops():
+        if question.by_crops:
             crops = self._cropper.look(sight, seen.boxes, seen.scores)
             found += self._by_crops(crops.boxes_xyxy, crops.vectors, question)
             decisions += crops.decisions
@@ -263,13 +286,11 @@ class Detector:
 
     def _by_classes(self, seen: Seen, question: Question) -> list[Found]:
         """Choose the boxes of the labels that classes answer."""
-        best = self._chances.of_class(seen.scores.max(axis=0), range(len(self.classes))).tolist()
-        found = []
-        for asked, least in question.by_classes():
-            if max(map(best.__getitem__, asked.columns)) * asked.share >= least:
-                floors = [self._chances.score(column, least / asked.share) for column in asked.columns]
-                found.append(self._of_label(seen, asked, floors))
-        return found
+        best = self._chances.of_class(seen.scores.max(axis=0), range(len(self.classes)))
+        return [
+            self._of_label(seen, asked, [self._chances.score(column, least / asked.share) for column in asked.columns])
+            for asked, least in question.hopeful(best)
+        ]
 
     def _of_label(self, seen: Seen, asked: Asked, floors: list[float]) -> Found:
         columns = list(asked.columns)
@@ -287,7 +308,7 @@ class Detector:
 
     def _by_crops(self, boxes: NDArray[np.float32], vectors: NDArray[np.float32], question: Question) -> list[Found]:
         """Choose the crops that look like the labels which no class answers."""
-        rows = question.by_crops()
+        rows = question.by_crops
         labels = np.stack([asked.vector for asked, _ in rows if asked.vector is not None])
         evidence = self._cropper.evidence(vectors, labels)
         found = []
