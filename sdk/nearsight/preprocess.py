@@ -18,7 +18,6 @@ FitMode = Literal["stretch", "crop"]
 # A box filter may shrink a picture to this many times the wanted size before the bicubic pass. Pillow's documentation
 # calls 3.0 indistinguishable from a plain resampling.
 REDUCING_GAP = 3.0
-MOST_ROWS = 256  # whose sum 16 bits hold
 BAND = 16  # rows of the result that are summed at once, so that they stay near the processor
 
 
@@ -92,7 +91,7 @@ def squeeze(have_wh: tuple[int, int], size_wh: tuple[int, int]) -> float:
 
 
 def _averaged(picture: Image.Image | NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """Shrink a picture by the mean of its pixels; an array becomes a picture when its rows have become fewer."""
+    """Shrink a picture by the mean of its pixels; of an array two rows in each place are read, which is faster."""
     have_wh = size_of(picture)
     across, down = (have // wanted for have, wanted in zip(have_wh, size_wh, strict=True))
     if isinstance(picture, Image.Image):
@@ -104,17 +103,19 @@ def _averaged(picture: Image.Image | NDArray[np.uint8], size_wh: tuple[int, int]
 
 
 def _fewer_rows(pixels: NDArray[np.uint8], many: int) -> NDArray[np.uint8]:
-    """Make one row of every so many: uint8 (h, w, 3) to (h / many, w, 3); the last row may stand for fewer."""
-    height, whole = len(pixels), len(pixels) // many
-    lines = np.ascontiguousarray(pixels).reshape(height, -1)
-    means = np.empty((-(-height // many), lines.shape[1]), np.uint8)
-    wide = np.uint16 if many <= MOST_ROWS else np.uint32
+    """Make one row of every so many, the mean of the two that lie at its quarters: uint8 (h, w, 3) to (h / many, w, 3).
+
+    The last row may stand for fewer.
+    """
+    lines = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    whole, quarter = len(lines) // many, many // 4
+    upper, lower = (lines[first : whole * many : many] for first in (quarter, many - 1 - quarter))
+    means = np.empty((-(-len(lines) // many), lines.shape[1]), np.uint8)
     for top in range(0, whole, BAND):
-        band = lines[top * many : min(top + BAND, whole) * many].reshape(-1, many, lines.shape[1])
-        total = np.add.reduce(band, axis=1, dtype=wide)
-        total += wide(many // 2)
-        total //= wide(many)
-        means[top : top + len(total)] = total
-    if whole < len(means):
-        means[whole] = np.rint(lines[whole * many :].mean(axis=0))
+        band = slice(top, min(top + BAND, whole))
+        total = np.add(upper[band], lower[band], dtype=np.uint16)
+        total += np.uint16(1)
+        total >>= np.uint16(1)
+        means[band] = total
+    means[whole:] = lines[(whole * many + len(lines)) // 2 :][:1]
     return means.reshape(len(means), *pixels.shape[1:])

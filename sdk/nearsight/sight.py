@@ -7,6 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from nearsight.camera.source import Frame
 from nearsight.pictures import at_hand, read_with_facts
 from nearsight.preprocess import fit_picture, size_of, squeeze
@@ -15,9 +18,7 @@ from nearsight_npu import Measured
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
 
     from nearsight.engine import Engine
     from nearsight.pictures import PictureSource
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 # What a picture is read for when graphs look at the whole of it, at least: no embedded model looks at more, so that one
 # decoding of a large JPEG serves all of them, and each sees the same pixels whoever looks first.
 LOOKED_WH = (320, 320)
+
+# A picture whose 8 x 8 parts differ by no more than this, of 255, in any colour shows nothing: of 4,500 photographs of
+# Flickr8k's and COCO's training parts the plainest differs by 44.
+BLANK = 12
 
 
 class Sight:
@@ -126,6 +131,16 @@ class Sight:
             looked = self._view((max(width, LOOKED_WH[0]), max(height, LOOKED_WH[1])))
         gap, averaged_from = shape.reducing_gap, shape.averaged_from
         return fit_picture(looked, shape.size_wh, shape.mode, gap, averaged_from)[None]
+
+    @cached_property
+    def is_blank(self) -> bool:
+        """Whether the picture is of one colour, but for noise.
+
+        Raises:
+            PictureUnreadableError: If the picture cannot be read.
+        """
+        parts = np.asarray(self._view(LOOKED_WH).resize((8, 8), Image.Resampling.BOX, reducing_gap=1.0))
+        return bool(np.ptp(parts.reshape(-1, 3), axis=0).max() <= BLANK)
 
     def seen(self, engine: Engine, role: str) -> tuple[Outputs, Decision]:
         """Let one of an engine's graphs look at the whole picture, once; the second time its answer is remembered.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,8 +15,6 @@ from nearsight_models import manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import numpy as np
 
     from nearsight.engine import Engine
 
@@ -113,3 +112,19 @@ def test_boxes_agree_with_most_verdicts(data, root, monkeypatch):
 
     assert figures["right"] > figures["right_if_all_were_seen"]
     assert figures["right"] >= 0.85
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (90, 140, 200)])
+def test_nothing_is_seen_in_a_blank_picture(nano, colour) -> None:
+    noise = np.random.default_rng(3).integers(-6, 7, (480, 640, 3))
+    for blank in (Image.new("RGB", (640, 480), colour), (noise + colour).clip(0, 255).astype(np.uint8)):
+        said = nano.caption(blank)
+
+        assert not any(seen for _, seen in said.grounding)
+        assert nano.grounded(blank, "a person with a dog") == (("person", False), ("dog", False))
+
+
+def test_a_plain_wall_is_no_blank_picture(photos) -> None:
+    assert not Sight(photos / "brick-wall.jpg").is_blank
+    assert not Sight(photos / "galaxies.jpg").is_blank
+    assert Sight(Image.new("RGB", (3000, 1))).is_blank

@@ -46,7 +46,7 @@ class Grounding:
     def verdicts(
         self, sight: Sight, text: str, language: str, decisions: list[Decision]
     ) -> tuple[tuple[str, bool], ...]:
-        """Check each concrete noun of a text: (noun, whether it was seen).
+        """Check each concrete noun of a text: (noun, whether it was seen). In a blank picture none is.
 
         Args:
             sight: The picture.
@@ -59,6 +59,8 @@ class Grounding:
             DelegateError: If a graph cannot be placed, proven or run.
         """
         named = nouns(text, language)
+        if sight.is_blank:
+            return tuple((noun, False) for noun, _ in named)
         chances = self.chances(self.evidence(sight, [thing for _, thing in named], decisions))
         return tuple((noun, bool(chance >= LEAST)) for (noun, _), chance in zip(named, chances, strict=True))
 

@@ -186,6 +186,8 @@ def suppressed(
     while left.size and (most is None or len(kept) < most):
         best, left = int(left[0]), left[1:]
         kept.append(best)
+        if not left.size:
+            break
         near = overlaps(boxes[best], boxes[left]) > max_overlap
         if parts is not None:
             near |= (parts[left] != parts[best]) & (_within(boxes[best], boxes[left]) > WITHIN)
