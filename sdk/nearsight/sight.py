@@ -12,7 +12,7 @@ from nearsight.preprocess import fit_picture
 from nearsight_npu import Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -102,12 +102,18 @@ class Sight:
     def pixels(self, engine: Engine) -> NDArray[np.uint8]:
         """Fit the whole picture to an engine's input: uint8 (1, h, w, 3)."""
         shape = engine.manifest.preprocessing
+        assert shape is not None, "a graph that takes pixels as they are has a page that says how they are fitted"
         width, height = shape.size_wh
         picture = self._view((max(width, LOOKED_WH[0]), max(height, LOOKED_WH[1])))
         return fit_picture(picture, shape.size_wh, mode=shape.mode, reducing_gap=shape.reducing_gap)[None]
 
-    def seen(self, engine: Engine, role: str) -> tuple[Outputs, Decision]:
+    def seen(self, engine: Engine, role: str, arrays: Callable[[], Outputs] | None = None) -> tuple[Outputs, Decision]:
         """Let one of an engine's graphs look at the whole picture, once; the second time its answer is remembered.
+
+        Args:
+            engine: The engine.
+            role: Which of its graphs.
+            arrays: Makes the graph's inputs; None where it takes `pixels` as the model's page fits them.
 
         Returns:
             All outputs of the graph, for a batch of one, and the delegate's account of the one run.
@@ -119,7 +125,8 @@ class Sight:
         key = (id(engine), role)
         if key not in self._seen:
             # The engine is kept, so that no other one can get its number.
-            self._seen[key] = (engine, *engine.run(role, {"pixels": self.pixels(engine)}))
+            given = {"pixels": self.pixels(engine)} if arrays is None else arrays()
+            self._seen[key] = (engine, *engine.run(role, given))
         _, outputs, decision = self._seen[key]
         return outputs, decision
 
