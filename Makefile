@@ -14,16 +14,21 @@ DATA   ?= ../shared/data
 WORK   ?= $(HOME)/.cache/nearsight/training
 # What `make train` installs as torch: a plain `torch` may be a build with GPU libraries of several GB.
 TORCH  ?= torch
+# What has torch to export with, and is tested against it: an environment of its own, every version pinned.
+XVENV  := .venv-export
+XPY    := $(XVENV)/bin/python
+XPINS  := tests/export/requirements.txt
+XPIP   := $(XPY) -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 
 # A photo folder given as PHOTOS=... reaches the tour through the environment, so that blanks in it survive.
 export PHOTOS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser soak check bench eval train wheel clean
+.PHONY: help demo test test-export browser soak check bench bench-models eval verify-hub train wheel clean
 
 help: ## say what each target does
 	@echo "Nearsight. Targets:"
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 	@echo "First one: make demo PHOTOS=~/Pictures"
 
 demo: $(VENV)/.base ## index photographs and search them in English and Chinese: PHOTOS=~/Pictures for your own
@@ -31,6 +36,9 @@ demo: $(VENV)/.base ## index photographs and search them in English and Chinese:
 
 test: $(VENV)/.dev ## the whole test suite, long trials at a seeded tenth; no torch, no network, at most 10 minutes
 	$(PY) -m pytest -q
+
+test-export: $(XVENV)/.ready ## real-size families: exports against torch's own answers, on random weights; .venv-export takes 1.2 GB
+	$(XPY) -m pytest -q tests/export $(if $(ONLY),-k "$(ONLY)")
 
 browser: $(VENV)/.browser ## nearsight demo in a real browser (needs chromium): every tab does its job on real pictures
 	$(PY) -m pytest -q -m browser tests/demos
@@ -48,8 +56,14 @@ check: $(VENV)/.dev ## ruff, mypy --strict, import-linter, and every example of 
 bench: $(VENV)/.dev ## speed and size: ingest, query, cold start; tables on screen, JSON under bench/results
 	$(PY) -m bench --data "$(DATA)" $(if $(PART),--part $(PART))
 
+bench-models: $(XVENV)/.ready ## speed of ViT-B/32 and MobileCLIP2-S0 shapes, FP32 and INT8, against torch and plain onnxruntime
+	$(XPY) -m bench.models
+
 eval: $(VENV)/.dev ## quality on DATA=../shared/data, all or PART=...; JSON under bench/results (FP32=WORK/image.fp32.onnx compares)
 	$(PY) -m eval --data "$(DATA)" $(if $(PART),--part $(PART)) $(if $(FP32),--fp32 "$(FP32)")
+
+verify-hub: $(VENV)/.hub ## with a network: pull CLIP ViT-B/32, index the tour's photographs, ask 20 questions, write a report
+	@$(PY) demos/nearsight_demos/hubcheck.py
 
 train: $(VENV)/.train ## remake the embedded weights: DATA=../shared/data WORK=~/.cache/nearsight/training (goes on where it stopped)
 	cd models && ../$(PY) -m training --data "$(abspath $(DATA))" --work "$(abspath $(WORK))" --resume
@@ -59,8 +73,8 @@ train: $(VENV)/.train ## remake the embedded weights: DATA=../shared/data WORK=~
 wheel: $(VENV)/.dev ## build the wheel and the source archive into dist
 	$(PY) -m hatchling build -d dist
 
-clean: ## remove .venv, caches and built files (photographs, galleries and reports under demo/ stay)
-	rm -rf $(VENV) .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove .venv, .venv-export, caches and built files (photographs, galleries and reports under demo/ stay)
+	rm -rf $(VENV) $(XVENV) .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # ---------------------------------------------------------------------------------------------------------------
 # The environment. A stamp is older than pyproject.toml exactly when the dependencies may have changed.
@@ -89,8 +103,22 @@ $(VENV)/.browser: pyproject.toml | $(VENV)/.dev
 	@$(PIP) --editable '.[browser]'
 	@touch $@
 
+$(VENV)/.hub: pyproject.toml | $(VENV)/.base
+	@echo "Installing Nearsight with [hub] into $(VENV) ..."
+	@$(PIP) --editable '.[hub]'
+	@touch $(VENV)/.base $@
+
 $(VENV)/.train: pyproject.toml | $(VENV)/.pip
 	@echo "Installing Nearsight with [train] into $(VENV): torch is large ..."
 	@$(PIP) '$(TORCH)'
 	@$(PIP) --editable '.[train]'
 	@touch $(VENV)/.base $@
+
+# torch first, with all that its build for this machine wants; the rest exactly as pinned (tests/export/requirements.txt).
+$(XVENV)/.ready: pyproject.toml $(XPINS) | $(VENV)/.pip
+	@echo "Setting up $(XVENV): torch is large ..."
+	@test -x $(XPY) || $(PY) -m venv $(XVENV)
+	@$(XPIP) --constraint $(XPINS) "$$(sed -n 's/^torch==/&/p' $(XPINS))"
+	@$(XPIP) --no-deps --requirement $(XPINS)
+	@$(XPIP) --no-deps --editable .
+	@touch $@

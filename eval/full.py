@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,8 +51,9 @@ def detector(graph: Path) -> ns.Detector:
 def captioner(folder: Path, tower: Path) -> ns.Captioner:
     """Give nano's captioner in FP32: those of its graphs that training left in a folder, and the tower under it."""
     made = ns.Captioner("nano")
-    assert {"_engine", "_trunk"} <= vars(made).keys(), "its graphs are held elsewhere now"
-    there = {role: folder / f"caption.{role}.fp32.onnx" for role in made._engine.manifest.golden}  # noqa: SLF001
-    made._engine = FullEngine("caption", {role: graph for role, graph in there.items() if graph.is_file()})  # noqa: SLF001
-    made._trunk = FullEngine("search", {"image": tower})  # noqa: SLF001
+    speaker: Any = made._speaker  # noqa: SLF001
+    assert {"_engine", "tower"} <= vars(speaker).keys(), "its graphs are held elsewhere now"
+    there = {role: folder / f"caption.{role}.fp32.onnx" for role in speaker._engine.manifest.golden}  # noqa: SLF001
+    speaker._engine = FullEngine("caption", {role: graph for role, graph in there.items() if graph.is_file()})  # noqa: SLF001
+    speaker.tower = FullEngine("search", {"image": tower})
     return made

@@ -1,10 +1,11 @@
-"""What every test can count on: no network, a cache of its own, the same random trials each time, named data."""
+"""What every test can count on: no network, caches and models of its own, the same random trials, named data."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = ROOT / "tests" / "house" / "offline"
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = tempfile.TemporaryDirectory(prefix="nearsight-tests-", ignore_cleanup_errors=True)
     config.add_cleanup(cache.cleanup)
     os.environ["XDG_CACHE_HOME"] = cache.name
+    os.environ["NEARSIGHT_MODELS"] = os.path.join(cache.name, "models")
     os.environ.pop("NEARSIGHT_GALLERY", None)
 
 
@@ -93,3 +95,26 @@ def soak_record() -> Callable[[str, dict[str, Any]], None]:
             )
 
     return keep
+
+
+@pytest.fixture
+def installed() -> Iterator[Callable[[str, str], Path]]:
+    """Return a function that installs a model of the wheel under another name, and gives its folder; it ends with the test."""
+    wheel, made = ROOT / "models" / "nearsight_models", []
+
+    def install(page: str, name: str) -> Path:
+        folder = Path(os.environ["NEARSIGHT_MODELS"], name)
+        folder.mkdir(parents=True)
+        made.append(folder)
+        (folder / "embedded").symlink_to(wheel / "embedded")
+        said = (wheel / "manifests" / f"{page}.toml").read_text(encoding="utf-8")
+        said = said.replace(f'name = "{page}"', f'name = "{name}"', 1)
+        if page == "nano":
+            said = said.replace('space = "nano', f'family = "nano"\nspace = "{name}')
+        source = f'\n[source]\nrepo = "tests/{page}"\nrevision = ""\nhow = "export"\n'
+        (folder / "manifest.toml").write_text(said + source, encoding="utf-8")
+        return folder
+
+    yield install
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -38,8 +38,17 @@ def described(captions: Sequence[ns.Caption], say: Callable[..., str]) -> Html:
     return joined(*parts, note(say("caution"), "ns-caution"))
 
 
+def replied(answer: ns.Caption, say: Callable[..., str]) -> Html:
+    """Show the answer to a question about a picture, and a caution."""
+    return joined(title(say("reply")), _said(answer), note(say("caution"), "ns-caution"))
+
+
+def _said(caption: ns.Caption) -> Html:
+    return Html(f"<p class='ns-said' lang='{escape(caption.language)}'>{escape(caption.text)}</p>")
+
+
 def _caption(caption: ns.Caption, say: Callable[..., str]) -> tuple[Html, ...]:
-    said = Html(f"<p class='ns-said' lang='{escape(caption.language)}'>{escape(caption.text)}</p>")
+    said = _said(caption)
     head, checked = title(say(f"language {caption.language}")), _checked(caption, say)
     if caption.confidence is None:
         return head, said, checked

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 import nearsight as ns
+from nearsight_demos.models import NANO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -75,6 +76,26 @@ def picture_input(session: Session, say: Callable[..., str], tab: gr.Tab, indexe
         on(event, offer, None, [shelf, offered], show_progress="hidden")
     on(shelf.select, take, offered, image, show_progress="hidden")
     return image
+
+
+def model_input(session: Session, say: Callable[..., str], tab: gr.Tab, capability: str) -> gr.Dropdown:
+    """Put down a choice among the models of this machine that serve a capability."""
+    choice = gr.Dropdown(
+        session.models.names(capability),
+        value=NANO,
+        label=say("model choice"),
+        info=say("more models"),
+        interactive=True,
+    )
+
+    def offer(chosen: str) -> gr.Dropdown:
+        names = session.models.names(capability)
+        broken = session.models.broken
+        info = say("broken models", why="; ".join(broken.values())) if broken else say("more models")
+        return gr.Dropdown(choices=names, value=chosen if chosen in names else NANO, info=info)
+
+    on(tab.select, offer, choice, choice, show_progress="hidden")
+    return choice
 
 
 def examples(say: Callable[..., str], text: gr.Textbox) -> gr.Dataset:

@@ -6,12 +6,12 @@ import re
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nearsight as ns
+from nearsight_demos.models import NANO, Models
 from nearsight_demos.subjects import Offer, offered, things_in
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class Session:
         lent: whether the folder's pictures are not the user's own, but something to begin with.
 
     Raises:
-        GalleryError: If there is no such gallery, or its space is another.
+        GalleryError: If there is no such gallery.
+        ModelError: If the gallery was made with a model that is not here.
         InputError: If there is no such folder.
     """
 
@@ -70,23 +71,34 @@ class Session:
         self.home, self.folder, self.lent = home, folder, lent
         self.pages = home / "pages"
         self.pages.mkdir(exist_ok=True)
-        self.encoder = ns.Encoder()
+        self.models = Models()
+        self.model = NANO
         self.told: deque[Told] = deque(maxlen=200)
         self.watching: Watching | None = None
         self._galleries: dict[str, ns.Gallery] = {}
+        self._made_with: dict[str, str] = {}
+        # What other models have encoded: kept open, since a tab may still be searching in it.
+        self._resting: dict[Path, ns.Gallery] = {}
         self._offers: dict[tuple[str, str], tuple[int, Offer]] = {}
         self.title = (gallery or folder or home).resolve().name
         if gallery is not None or folder is not None:
-            self.open(GIVEN, gallery or home / "folder.nsg", read_only=folder is None)
+            self.open(GIVEN, gallery or self._own(GIVEN), read_only=folder is None)
 
     def open(self, key: str, place: Path, *, read_only: bool = False) -> ns.Gallery:
-        """Open a gallery in place of the one that stood under this key."""
-        gallery = ns.Gallery.open(place, encoder=self.encoder, read_only=read_only)
-        old = self._galleries.pop(key, None)
-        self._galleries[key] = gallery
-        self._offers = {}
+        """Open a gallery, with the model it was made with, in place of the one that stood under this key."""
+        old = self._galleries.get(key)
+        gallery = self._put(key, place, read_only=read_only)
         if old is not None:
             old.close()
+        return gallery
+
+    def _put(self, key: str, place: Path, *, read_only: bool = False) -> ns.Gallery:
+        model = made_with(place) or self.model
+        gallery = self._resting.pop(place, None) or ns.Gallery.open(
+            place, encoder=self.models.encoder(model), read_only=read_only
+        )
+        self._galleries[key], self._made_with[key] = gallery, model
+        self._offers = {}
         return gallery
 
     def gallery(self, key: str) -> ns.Gallery:
@@ -109,10 +121,41 @@ class Session:
 
     def add(self, key: str, paths: Sequence[Path], progress: Callable[[ns.Progress], None]) -> ns.AddReport:
         """Index pictures into the gallery of a key, made when it is not there."""
-        gallery = self._galleries.get(key) or self.open(key, self.home / f"{key}.nsg")
+        gallery = self._galleries.get(key) or self.open(key, self._own(key))
         report = gallery.add(*paths, progress=progress)
         self.record("index", say_paths(paths), report.decision)
         return report
+
+    def use(self, model: str, progress: Callable[[ns.Progress], None]) -> list[ns.AddReport]:
+        """Search with another model: the folder's and the uploaded pictures are encoded anew, unless they were before.
+
+        A gallery of the user's own stays as it is. What each model encoded is kept until the run ends.
+        """
+        if model == self.model:
+            return []
+        # Before anything is changed: a model that cannot be had leaves all as it was.
+        self.models.encoder(model)
+        own = {
+            key: [self.folder] if key == GIVEN and self.folder else self.pictures(key)
+            for key, gallery in self._galleries.items()
+            if gallery.path == self._own(key)
+        }
+        self._resting |= {self._galleries[key].path: self._galleries[key] for key in own}
+        self.model = model
+        for key in own:
+            self._put(key, self._own(key))
+        return [self.add(key, paths, progress) for key, paths in own.items() if paths]
+
+    def made_with(self, key: str | None) -> str:
+        """Give the name of the model that a gallery is searched with; of none, the chosen one."""
+        return self._made_with.get(key or "", self.model)
+
+    def usual_relevance(self, key: str | None) -> float:
+        """Give the relevance from which a gallery's pictures are shown unless something else is asked for."""
+        return self.models.encoder(self.made_with(key)).default_min_relevance
+
+    def _own(self, key: str) -> Path:
+        return self.home / f"{key}.{self.model}.nsg"
 
     def pictures(self, key: str, query: str = ANYTHING, k: int | None = None) -> list[Path]:
         """List the pictures of a gallery, those that are nearest to a query first."""
@@ -166,15 +209,15 @@ class Session:
         """List the video files of the folder."""
         return sorted(path for path in self.folder.iterdir() if path.suffix.lower() in VIDEOS) if self.folder else []
 
-    @cached_property
+    @property
     def detector(self) -> ns.Detector:
-        """The detector, loaded at its first use."""
-        return ns.Detector()
+        """The wheel's detector: what looks into pictures for things to ask for, and serves the agent."""
+        return self.models.detector(NANO)
 
-    @cached_property
+    @property
     def captioner(self) -> ns.Captioner:
-        """The captioner, loaded at its first use."""
-        return ns.Captioner()
+        """The wheel's captioner: it serves the agent."""
+        return self.models.captioner(NANO)
 
     def record(self, tab: str, asked: str, decision: ns.Decision | dict[str, Any] | None) -> None:
         """Remember what an answer decided; nothing where nothing was computed."""
@@ -186,8 +229,9 @@ class Session:
         """Let go of the galleries, and end what still watches."""
         if self.watching is not None:
             self.watching.stop()
-        while self._galleries:
-            self._galleries.popitem()[1].close()
+        for gallery in (*self._galleries.values(), *self._resting.values()):
+            gallery.close()
+        self._galleries, self._resting = {}, {}
 
 
 class Glasses:
@@ -203,6 +247,15 @@ class Glasses:
     def caption(self, image: str, language: str = "en") -> ns.Caption:
         """Describe a picture of the gallery."""
         return self._session.captioner.caption(self._session.picture_named(self._key, image), language)
+
+
+def made_with(place: Path) -> str:
+    """Give the name of the model that a gallery's pictures are encoded with; empty where there is no gallery yet."""
+    try:
+        with ns.Gallery.open(place, encoder=None, read_only=True) as gallery:
+            return gallery.stats().model
+    except ns.GalleryNotFoundError:
+        return ""
 
 
 def say_paths(paths: Sequence[Path]) -> str:

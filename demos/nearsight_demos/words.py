@@ -39,6 +39,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "Photographs to begin with. Drop your own below, or name their folder:",
         "这些照片供试用。请把您自己的照片拖到下面，或指定其文件夹：",
     ),
+    # Models
+    "model choice": ("Model", "模型"),
+    "more models": ("of this machine; more: nearsight models list", "本机已有的；更多：nearsight models list"),
+    "broken models": ("not usable: {why}", "无法使用：{why}"),
+    "own model": (
+        "This gallery is searched with {name}. To encode its pictures with another model, on the command line:",
+        "此图库用 {name} 搜索。要用别的模型重新编码，请在命令行运行：",
+    ),
     # Search
     "query": ("What are you looking for? English or Chinese", "您在找什么？中文或英文"),
     "query example": ("a cup of coffee on a table", "桌上的一杯咖啡"),
@@ -53,6 +61,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "strong match": ("strong match", "高度匹配"),
     "likely match": ("likely match", "可能匹配"),
     "weak match": ("weak match", "弱匹配"),
+    "threshold free": (
+        "this model's scores are not calibrated; 0 shows everything",
+        "此模型的分数未经校准；0 显示全部",
+    ),
     "found": ("{shown} of {total} pictures", "{total} 张照片中找到 {shown} 张"),
     "nothing": ("Nothing matches “{query}”.", "没有与“{query}”匹配的照片。"),
     "nearest": (
@@ -75,6 +87,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "min score": ("Lowest score", "最低分数"),
     "min score info": ("{usual:.2f} is calibrated", "{usual:.2f} 为校准值"),
+    "min score usual": ("{usual:.2f} is this model's own", "{usual:.2f} 为此模型自身的默认值"),
     "find": ("Find them", "开始检测"),
     "boxes": ("Boxes", "检测框"),
     "label": ("label", "标签"),
@@ -85,6 +98,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "route similar": ("similar class, not judged further", "相近类别，未进一步判断"),
     "route crop": ("by comparing parts of the picture with the word", "将图片局部与词语比较"),
     "route example": ("by comparing parts of the picture with the example", "将图片局部与示例图比较"),
+    "route text": ("by the words themselves", "直接按文字判断"),
     "count": ("{n} found", "找到 {n} 个"),
     "nothing found": ("None of these was found.", "没有找到其中任何一种。"),
     "unjudged": (
@@ -96,6 +110,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "describe": ("Describe it", "描述照片"),
     "language en": ("In English", "英文描述"),
     "language zh": ("In Chinese", "中文描述"),
+    "ask picture": ("Ask about it, then Enter", "就照片提问，按回车"),
+    "reply": ("Answer", "回答"),
     "confidence": ("confidence", "置信度"),
     "noun seen": ("seen", "已看到"),
     "noun unsupported": ("not found in the picture", "图中未找到"),

@@ -7,12 +7,29 @@ import math
 import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, cast
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError, UnknownModelError
+from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EMBEDDED_REMEDY = "install Nearsight again: pip install --force-reinstall nearsight"
 _CHUNK = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Give a file's SHA-256 in hexadecimal.
+
+    Args:
+        path: A file that can be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,37 +40,83 @@ class File:
         path: Where it lies.
         sha256: Its hash, in hexadecimal.
         bytes: Its size.
+        beside: Files that belong to it and are checked with it, such as the external data of a graph.
+        remedy: What mends it where it is not as stated.
     """
 
     path: Path
     sha256: str
     bytes: int
+    beside: tuple[File, ...] = ()
+    remedy: str = field(default=EMBEDDED_REMEDY, compare=False, repr=False)
 
-    def check(self) -> None:
-        """Compare size and hash with the manifest's.
+    @classmethod
+    def of(cls, path: Path, *, beside: tuple[Path, ...] = ()) -> File:
+        """Describe a file that is there: its size and hash as they are now.
+
+        Args:
+            path: The file.
+            beside: Files that belong to it.
+        """
+        return cls(
+            path=path,
+            sha256=sha256_of(path),
+            bytes=path.stat().st_size,
+            beside=tuple(cls.of(other) for other in beside),
+        )
+
+    def parts(self) -> tuple[File, ...]:
+        """Give this file and those that belong to it."""
+        return (self, *self.beside)
+
+    def look(self, whose: str = "") -> None:
+        """See whether the file is there in its full size, which is quick; `check` reads it.
+
+        Args:
+            whose: What it belongs to, for the error's text.
 
         Raises:
             MissingFilesError: If the file is not there.
-            ChecksumError: If it is another file than the manifest states.
+            ChecksumError: If it has another size than the manifest states.
         """
         if not self.path.is_file():
-            raise MissingFilesError(
-                f"{self.path.name} is missing; install Nearsight again: pip install --force-reinstall nearsight"
-            )
+            name = self.path.name
+            told = f"{whose} lacks its file {name}" if whose else f"{name} is missing"
+            raise MissingFilesError(f"{told}; {self.remedy}")
         size = self.path.stat().st_size
         if size != self.bytes:
+            raise ChecksumError(f"{self.path.name} has {size} bytes, its manifest states {self.bytes}; {self.remedy}")
+
+    def check(self) -> None:
+        """Compare size and hash with the manifest's, of this file and of those that belong to it.
+
+        Raises:
+            MissingFilesError: If a file is not there.
+            ChecksumError: If it is another file than the manifest states.
+        """
+        self.look()
+        digest = sha256_of(self.path)
+        if digest != self.sha256:
             raise ChecksumError(
-                f"{self.path.name} has {size} bytes, its manifest states {self.bytes}; install Nearsight again"
+                f"{self.path.name} has SHA-256 {digest[:12]}, its manifest states {self.sha256[:12]}; {self.remedy}"
             )
-        digest = hashlib.sha256()
-        with self.path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-        if digest.hexdigest() != self.sha256:
-            raise ChecksumError(
-                f"{self.path.name} has SHA-256 {digest.hexdigest()[:12]}, its manifest states {self.sha256[:12]}; "
-                "install Nearsight again"
-            )
+        for other in self.beside:
+            other.check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where an installed model came from.
+
+    Attributes:
+        repo: The hub's name of it, `owner/name`; or what `export` was given.
+        revision: The commit that was pinned; empty where there is none, as for a local folder.
+        how: `pull` (ready graphs) or `export` (made here).
+    """
+
+    repo: str
+    revision: str
+    how: Literal["pull", "export"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,13 +178,16 @@ class Manifest:
         trained_on: One line for each data set and set of weights that went in.
         research_only: Whether part of what it was trained on is for research only.
         files: Role -> precision -> file; within a role the preferred precision comes first.
-        golden: Role -> golden set for the proof at load.
-        preprocessing: How a picture becomes pixels.
+        golden: Role -> golden set for the proof at load; a role that was pulled without one is missing.
+        preprocessing: How a picture becomes pixels; None where the model's own `preprocessor_config.json` says it.
         settings: What the capability needs besides, as the SDK reads it.
         space: For `search`: the space its vectors belong to; only vectors of one space may be compared.
         dimensions: For `search`: width of a vector.
         tokenizer: For `search`: how a text becomes token ids.
-        relevance: For `search`: coefficients of the calibrated relevance, as the SDK reads them.
+        relevance: For `search`: coefficients of the calibrated relevance, as the SDK reads them; may be empty.
+        architecture: Which family of the SDK reads it: `nano`, `clip`, `owlv2`, ...
+        assets: The hub's name of a file -> file, such as `tokenizer.json`.
+        source: Where it came from; None for what is in the wheel.
     """
 
     name: str
@@ -135,18 +201,25 @@ class Manifest:
     parameters: int
     files: dict[str, dict[str, File]]
     golden: dict[str, File]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     settings: dict[str, Any]
     space: str = ""
     dimensions: int = 0
     tokenizer: Tokenizer | None = None
     relevance: dict[str, Any] = field(default_factory=dict)
+    architecture: str = "nano"
+    assets: dict[str, File] = field(default_factory=dict)
+    source: Source | None = None
 
     @property
     def bytes(self) -> int:
         """Size of all files together."""
+        return sum(part.bytes for file in self.every_file() for part in file.parts())
+
+    def every_file(self) -> Iterator[File]:
+        """Give each file that this page names, once."""
         graphs = [file for variants in self.files.values() for file in variants.values()]
-        return sum(file.bytes for file in (*graphs, *self.golden.values()))
+        yield from {file.path: file for file in (*graphs, *self.golden.values(), *self.assets.values())}.values()
 
     def check(self) -> None:
         """Compare every file's size and hash with what this page states.
@@ -155,10 +228,7 @@ class Manifest:
             MissingFilesError: If a file is not there.
             ChecksumError: If a file is another one than stated.
         """
-        for variants in self.files.values():
-            for file in variants.values():
-                file.check()
-        for file in self.golden.values():
+        for file in self.every_file():
             file.check()
 
 
@@ -167,68 +237,41 @@ def root() -> Path:
     return Path(str(resources.files("nearsight_models")))
 
 
-def names() -> list[str]:
-    """Every model that has a manifest, in alphabetical order."""
-    return sorted(path.stem for path in (root() / "manifests").glob("*.toml"))
-
-
-def load(name: str, capability: str | None = None) -> Manifest:
-    """Read the manifest of a model.
+def parse(text: str, folder: Path, *, remedy: str = EMBEDDED_REMEDY) -> Manifest:
+    """Read a manifest's text; its paths are relative to `folder`.
 
     Args:
-        name: As `names()` lists it; with a capability also the name of a family, such as `nano`.
-        capability: What the model shall serve; None takes the page of that very name.
+        text: The page.
+        folder: Where its files lie.
+        remedy: What mends a file that is not as stated.
 
     Raises:
-        UnknownModelError: If no manifest bears this name, or none of that name serves the capability.
-        MissingFilesError: If one of its files is not there.
+        ModelError: If the page is not valid TOML or lacks a field.
+        MissingFilesError: If a file that it names is not there.
     """
-    pages = {page: _read(page) for page in names()}
-    if name not in pages and name not in {page.get("family", title) for title, page in pages.items()}:
-        raise UnknownModelError(
-            f"no model is called {name!r}; there is: {', '.join(pages)} (see: nearsight models list)"
-        )
-    if capability is None and name in pages:
-        return _built(pages[name], root())
-    serving = {title: page for title, page in pages.items() if page.get("capability") == capability}
-    for title, page in serving.items():
-        if name in (title, page.get("family", title)):
-            return _built(page, root())
-    raise UnknownModelError(
-        f"model {name!r} does not serve {capability!r}; what does: {', '.join(serving) or 'none'} "
-        "(see: nearsight models list)"
-    )
+    return built(toml(text), folder, remedy=remedy)
 
 
-def _read(name: str) -> dict[str, Any]:
-    return _toml((root() / "manifests" / f"{name}.toml").read_text(encoding="utf8"))
+def toml(text: str) -> dict[str, Any]:
+    """Read a page's TOML.
 
-
-def _toml(text: str) -> dict[str, Any]:
+    Raises:
+        ModelError: If it is not valid.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ModelError(f"a manifest is not valid TOML: {error}") from error
 
 
-def parse(text: str, folder: Path) -> Manifest:
-    """Read a manifest's text; its paths are relative to `folder`.
+def built(page: dict[str, Any], folder: Path, *, remedy: str = EMBEDDED_REMEDY) -> Manifest:
+    """Make a manifest of a page whose TOML was read.
 
     Raises:
-        ModelError: If the page is not valid TOML or lacks a field.
+        ModelError: If the page lacks a field, or has one of the wrong shape.
         MissingFilesError: If a file that it names is not there.
     """
-    return _built(_toml(text), folder)
-
-
-def _built(page: dict[str, Any], folder: Path) -> Manifest:
-    searches = page.get("capability") == "search"
     try:
-        files = {
-            role: {precision: _file(row, folder) for precision, row in variants.items()}
-            for role, variants in page["files"].items()
-        }
-        shape = page["preprocessing"]
         manifest = Manifest(
             name=page["name"],
             family=page.get("family", page["name"]),
@@ -239,38 +282,52 @@ def _built(page: dict[str, Any], folder: Path) -> Manifest:
             trained_on=tuple(page["trained_on"]),
             research_only=page["research_only"],
             parameters=page["parameters"],
-            files=files,
-            golden={role: _file(row, folder) for role, row in page["golden"].items()},
-            preprocessing=Preprocessing(
-                size_wh=(shape["size_wh"][0], shape["size_wh"][1]),
-                mode=_mode(shape["mode"]),
-                resample=shape["resample"],
-                **{key: float(shape[key]) for key in ("reducing_gap", "averaged_from") if key in shape},
-            ),
+            files={
+                role: {precision: _file(row, folder, remedy) for precision, row in variants.items()}
+                for role, variants in page["files"].items()
+            },
+            golden={role: _file(row, folder, remedy) for role, row in page["golden"].items()},
             settings=page.get("settings", {}),
-            **(_search_fields(page) if searches else {}),
+            architecture=page.get("architecture", "nano"),
+            assets={name: _file(row, folder, remedy) for name, row in page.get("assets", {}).items()},
+            source=_source(page["source"]) if "source" in page else None,
+            preprocessing=_preprocessing(page),
+            **(_search_fields(page) if page.get("capability") == "search" else {}),
         )
     except KeyError as error:
         raise ModelError(f"a manifest lacks the field {error.args[0]!r}") from error
-    except (TypeError, IndexError) as error:
+    except (TypeError, IndexError, AttributeError) as error:
         raise ModelError(f"a manifest has a field of the wrong shape: {error}") from error
-    for variants in files.values():
-        for file in variants.values():
-            if not file.path.is_file():
-                raise MissingFilesError(
-                    f"model {manifest.name!r} lacks its file {file.path.name}; "
-                    "install Nearsight again: pip install --force-reinstall nearsight"
-                )
+    for file in manifest.every_file():
+        for part in file.parts():
+            part.look(f"model {manifest.name!r}")
     return manifest
 
 
 def _search_fields(page: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "space": page["space"],
-        "dimensions": page["dimensions"],
-        "tokenizer": Tokenizer(**page["tokenizer"]),
-        "relevance": page["relevance"],
-    }
+    fields: dict[str, Any] = {"space": page["space"], "dimensions": page["dimensions"]}
+    if not _has_own_files(page) or "tokenizer" in page:
+        fields["tokenizer"] = Tokenizer(**page["tokenizer"])
+    if not _has_own_files(page) or "relevance" in page:
+        fields["relevance"] = page["relevance"]
+    return fields
+
+
+def _has_own_files(page: dict[str, Any]) -> bool:
+    """Tell whether preprocessing and tokenizer are the model's own files, not fields of the page."""
+    return bool(page.get("architecture", "nano") != "nano")
+
+
+def _preprocessing(page: dict[str, Any]) -> Preprocessing | None:
+    if _has_own_files(page) and "preprocessing" not in page:
+        return None
+    shape = page["preprocessing"]
+    return Preprocessing(
+        size_wh=(shape["size_wh"][0], shape["size_wh"][1]),
+        mode=_mode(shape["mode"]),
+        resample=shape["resample"],
+        **{key: float(shape[key]) for key in ("reducing_gap", "averaged_from") if key in shape},
+    )
 
 
 def _mode(text: str) -> Literal["stretch", "crop"]:
@@ -279,5 +336,29 @@ def _mode(text: str) -> Literal["stretch", "crop"]:
     return cast('Literal["stretch", "crop"]', text)
 
 
-def _file(row: dict[str, Any], folder: Path) -> File:
-    return File(path=folder / row["path"], sha256=row["sha256"], bytes=row["bytes"])
+def _source(row: dict[str, Any]) -> Source:
+    if row["how"] not in ("pull", "export"):
+        raise ModelError(f"a manifest states that it came by {row['how']!r}; there is pull, export")
+    return Source(repo=row["repo"], revision=row["revision"], how=row["how"])
+
+
+def inside(path: str) -> str:
+    """Give a page's path of a file back, if it stays within the model's folder.
+
+    Raises:
+        ModelError: If it does not.
+    """
+    parts = PurePosixPath(path)
+    if not path or parts.is_absolute() or ".." in parts.parts or "\\" in path:
+        raise ModelError(f"a manifest names the file {path!r}, which is outside the model's folder")
+    return path
+
+
+def _file(row: dict[str, Any], folder: Path, remedy: str) -> File:
+    return File(
+        path=folder / inside(row["path"]),
+        sha256=row["sha256"],
+        bytes=row["bytes"],
+        beside=tuple(_file(other, folder, remedy) for other in row.get("beside", ())),
+        remedy=remedy,
+    )

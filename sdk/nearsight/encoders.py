@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearsight.calibration import Calibration, names_thing
 from nearsight.engine import AUTO, Engine
-from nearsight.errors import InputError, translated
-from nearsight.names import HAN, Names
+from nearsight.errors import InputError
+from nearsight.families.lookup import leaf
 from nearsight.values import Embeddings, EncoderIdentity
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from nearsight.tokens import Tokens
-    from nearsight_npu import Policy
+    from nearsight.families.family import Arrays, EncoderFamily
+    from nearsight_npu import Decision, Policy
 
 BATCH = 16
 
@@ -69,7 +68,7 @@ class Encoder:
     @property
     def input_size(self) -> tuple[int, int]:
         """Width and height of the picture tower's input, in pixels."""
-        return self._manifest.preprocessing.size_wh
+        return self._family.input_size
 
     @cached_property
     def identity(self) -> EncoderIdentity:
@@ -81,7 +80,7 @@ class Encoder:
             space=self.space,
             dimensions=self.dimensions,
             precision=precision,
-            preprocessing=self._manifest.preprocessing.key,
+            preprocessing=self._family.preprocessing,
             model_hash=files[precision].sha256,
         )
 
@@ -110,9 +109,7 @@ class Encoder:
 
     def pixels(self, picture: Image.Image) -> NDArray[np.uint8]:
         """Fit one picture to the tower's input: uint8 (h, w, 3); pure, may run in many threads."""
-        from nearsight.preprocess import fit_picture
-
-        return fit_picture(picture, self.input_size, mode=self._manifest.preprocessing.mode)
+        return self._family.pixels(picture)
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> Embeddings:
         """Encode fitted pictures.
@@ -123,8 +120,8 @@ class Encoder:
         Returns:
             float32 vectors (n, d) of unit length.
         """
-        outputs, decision = self._engine.run("image", {"pixels": pixels}, ("embedding",))
-        return Embeddings(vectors=outputs["embedding"], space=self.space, decision=decision)
+        vectors, decision = self._vectors("image", self._family.image_arrays(pixels))
+        return Embeddings(vectors=vectors, space=self.space, decision=decision)
 
     def texts(self, texts: Sequence[str]) -> Embeddings:
         """Encode texts in any of the model's languages.
@@ -143,19 +140,18 @@ class Encoder:
             raise InputError("texts() takes a list of texts; write texts([text])")
         parts = []
         for at in range(0, max(1, len(texts)), BATCH):
-            ids, mask = self._tokens.ids([self._said(text) for text in texts[at : at + BATCH]])
-            outputs, decision = self._engine.run("text", {"ids": ids, "mask": mask}, ("embedding",))
-            parts.append(outputs["embedding"])
+            vectors, decision = self._vectors("text", self._family.text_arrays(texts[at : at + BATCH]))
+            parts.append(vectors)
         return Embeddings(vectors=np.concatenate(parts), space=self.space, decision=decision)
 
     def reads(self, text: str) -> bool:
         """Whether a text is in a script that the model's vocabulary has; the vector of another one says nothing."""
-        return self._tokens.reads(text)
+        return self._family.reads(text)
 
     @property
     def default_min_relevance(self) -> float:
-        """The calibrated relevance below which a hit of a text query is not shown unless asked for."""
-        return self._calibration.min_relevance
+        """The relevance below which a hit of a text query is left out by default; next to 0 if not calibrated."""
+        return self._family.default_min_relevance
 
     def relevance(
         self, query: NDArray[np.float32], vectors: NDArray[np.float32], text: str | None, considered: int
@@ -170,42 +166,34 @@ class Encoder:
 
         Returns:
             float32 (n,), the chance that each picture is what was asked for, 0 for a text in a script that the model
-            does not read; None without a text.
+            does not read; None without a text, and where the model's scores are not calibrated.
         """
         if text is None:
             return None
         if not self.reads(text):
             return np.zeros(len(vectors), np.float32)
-        return self._calibration.relevance(vectors @ query, considered, thing=names_thing(self._said(text)))
+        return self._family.relevance(vectors @ query, text, considered)
+
+    def _vectors(self, role: str, arrays: Arrays) -> tuple[NDArray[np.float32], Decision]:
+        """Run one tower: what its graph does not ask for is left out, and a graph of fixed batches gets such."""
+        session = self._engine.session(role)
+        ports = {port.name: port.shape for port in session.inputs}
+        given = {name: array for name, array in arrays.items() if name in ports}
+        wanted = self._family.outputs(role)
+        batch = {shape[0] for shape in ports.values() if shape and isinstance(shape[0], int)}
+        if not batch:
+            outputs, decision = self._engine.run(role, given, wanted)
+            return self._family.vectors(role, outputs), decision
+        (step,), count = batch, len(next(iter(given.values())))
+        parts = []
+        for start in range(0, count, step):
+            # The last batch is filled up with its own last row.
+            rows = np.minimum(np.arange(start, start + step), count - 1)
+            outputs, decision = self._engine.run(role, {name: array[rows] for name, array in given.items()}, wanted)
+            parts.append(self._family.vectors(role, outputs))
+        return np.concatenate(parts)[:count], decision
 
     @cached_property
-    def _calibration(self) -> Calibration:
-        return Calibration.read(self._manifest.relevance)
-
-    def _said(self, text: str) -> str:
-        """Give a text as the tower understands it best: a bare noun in English and in the singular, if it is listed."""
-        if not isinstance(text, str) or not (HAN.search(text) or names_thing(text)) or self._names is None:
-            return text
-        named = self._names.english(text) if HAN.search(text) else self._names.singular(text)
-        return named or text
-
-    @cached_property
-    def _names(self) -> Names | None:
-        listed = self._manifest.files.get("names")
-        if listed is None:
-            return None
-        with translated():
-            listed["tsv"].check()
-        return Names(listed["tsv"].path)
-
-    @cached_property
-    def _tokens(self) -> Tokens:
-        from nearsight.tokens import Tokens
-
-        vocabulary = self._manifest.files["vocabulary"]["spm"]
-        with translated():
-            # A graph is proven when it is loaded; a vocabulary is only right if it is the very file.
-            vocabulary.check()
-        tokenizer = self._manifest.tokenizer
-        assert tokenizer is not None, "every page that serves search has one"
-        return Tokens(vocabulary.path, tokenizer)
+    def _family(self) -> EncoderFamily:
+        family: EncoderFamily = leaf(self._manifest)
+        return family

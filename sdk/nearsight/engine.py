@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nearsight_npu import Decision, ProofReport, Session
 
 AUTO = "auto"
+GRAPH = ".onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class Engine:
         with translated():
             self.manifest: Manifest = nearsight_models.load(model, capability)
             self._delegate = Delegate(target=target, policy=policy, threads=threads)
-        known = sorted({one for role in self.manifest.golden for one in self.manifest.files[role]})
+        known = sorted({one for role in self.roles for one in self.manifest.files[role]})
         if precision not in {AUTO, *known}:
             raise InputError(
                 f"model {model!r} has no precision {precision!r} to {capability} with; it has {', '.join(known)}"
@@ -111,6 +112,13 @@ class Engine:
         )
         return _held.setdefault((files, made._wishes), made)
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The model's graphs; other files of a page, such as a vocabulary, are none."""
+        return tuple(
+            role for role, files in self.manifest.files.items() if any(f.path.suffix == GRAPH for f in files.values())
+        )
+
     def session(self, role: str) -> Session:
         """Load the graph of this role, or return the loaded one.
 
@@ -118,11 +126,17 @@ class Engine:
             DelegateError: If no file of it can be placed and proven.
         """
         with self._lock:
+            files = self.manifest.files[role]
+            # Two roles of one graph share what is loaded.
+            role = next((other for other in self._sessions if self.manifest.files[other] == files), role)
             if role not in self._sessions:
-                files = self.manifest.files[role]
+                with translated():
+                    for part in (part for file in files.values() for part in file.beside):
+                        part.check()
                 paths = {precision: file.path for precision, file in files.items()}
                 hashes = {precision: file.sha256 for precision, file in files.items()}
-                golden = self.manifest.golden[role].path
+                # A graph that was pulled comes without answers to prove it by; its hash is checked all the same.
+                golden = self.manifest.golden[role].path if role in self.manifest.golden else None
                 # The towers differ in the precisions they have; one without the wished precision is taken as it is.
                 wished = self._precision if self._precision in paths else AUTO
                 with translated():

@@ -114,7 +114,11 @@ def look(
     models = _models(model, target, policy, threads)
     sight = sight_of(image)
     sight.keep()
-    sight.pixels(models.tower)  # so that a picture that cannot be read is said here
+    # So that a picture that cannot be read is said here.
+    if models.tower.manifest.preprocessing is None:
+        sight.picture(models.encoder.input_size)
+    else:
+        sight.pixels(models.tower)
     return Look(sight, models)
 
 
@@ -136,8 +140,16 @@ class Look:
         Raises:
             DelegateError: If the picture tower cannot be placed, proven or run.
         """
+        if self._models.tower.manifest.preprocessing is None:
+            return self._encoded
         outputs, decision = self._sight.seen(self._models.tower, "image")
         return Embeddings(vectors=outputs["embedding"], space=self._models.encoder.space, decision=decision)
+
+    @cached_property
+    def _encoded(self) -> Embeddings:
+        """The vector by a tower that no other question looks through, and that prepares pictures in its own way."""
+        encoder = self._models.encoder
+        return encoder.images([self._sight.picture(encoder.input_size)])
 
     def matches(self, texts: Sequence[str]) -> Matches:
         """Tell for each text whether the picture shows what it says.

@@ -16,7 +16,7 @@ from nearsight.preprocess import fit_picture, size_of, squeeze
 from nearsight_npu import Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -125,6 +125,7 @@ class Sight:
     def pixels(self, engine: Engine) -> NDArray[np.uint8]:
         """Fit the whole picture to an engine's input: uint8 (1, h, w, 3)."""
         shape = engine.manifest.preprocessing
+        assert shape is not None, "a graph that takes pixels as they are has a page that says how they are fitted"
         width, height = shape.size_wh
         looked = self._at_hand
         if looked is None or squeeze(self.size_wh, shape.size_wh) < shape.averaged_from:
@@ -142,8 +143,13 @@ class Sight:
         parts = np.asarray(self._view(LOOKED_WH).resize((8, 8), Image.Resampling.BOX, reducing_gap=1.0))
         return bool(np.ptp(parts.reshape(-1, 3), axis=0).max() <= BLANK)
 
-    def seen(self, engine: Engine, role: str) -> tuple[Outputs, Decision]:
+    def seen(self, engine: Engine, role: str, arrays: Callable[[], Outputs] | None = None) -> tuple[Outputs, Decision]:
         """Let one of an engine's graphs look at the whole picture, once; the second time its answer is remembered.
+
+        Args:
+            engine: The engine.
+            role: Which of its graphs.
+            arrays: Makes the graph's inputs; None where it takes `pixels` as the model's page fits them.
 
         Returns:
             All outputs of the graph, for a batch of one, and the delegate's account of the one run.
@@ -155,7 +161,8 @@ class Sight:
         key = (id(engine), role)
         if key not in self._seen:
             # The engine is kept, so that no other one can get its number.
-            self._seen[key] = (engine, *engine.run(role, {"pixels": self.pixels(engine)}))
+            given = {"pixels": self.pixels(engine)} if arrays is None else arrays()
+            self._seen[key] = (engine, *engine.run(role, given))
         _, outputs, decision = self._seen[key]
         return outputs, decision
 

@@ -258,6 +258,7 @@ class GalleryStats:
     Attributes:
         path: its folder.
         items: pictures.
+        model: the model that encodes them; what `Gallery.open` wants to be told.
         space: space of the vectors.
         dimensions: length of a vector.
         models: `model/precision` and how many vectors each made.
@@ -271,6 +272,7 @@ class GalleryStats:
 
     path: Path
     items: int
+    model: str
     space: str
     dimensions: int
     models: dict[str, int]
@@ -286,6 +288,7 @@ class GalleryStats:
         return {
             "path": str(self.path),
             "items": self.items,
+            "model": self.model,
             "space": self.space,
             "dimensions": self.dimensions,
             "models": self.models,

@@ -156,3 +156,40 @@ def test_a_blank_path_is_not_taken_for_the_current_folder(nearsight: Callable, t
     assert said.code == 2
     assert said.err == "nearsight: a path is blank; name a file or folder (. is the current one)\n"
     assert not (tmp_path / "g.nsg").exists()
+
+
+def test_another_encoder_moves_a_gallery_over_and_search_follows(
+    nearsight: Callable, folder: Path, tmp_path: Path, installed: Callable
+) -> None:
+    name, place = installed("nano", "other").name, tmp_path / "g.nsg"
+    nearsight("index", folder, "-g", place)
+
+    moved = nearsight("index", folder, "-g", place, "--encoder", name)
+    again = nearsight("index", folder, "-g", place)
+    found = nearsight("search", "a cat", "-g", place, "--json")
+    asked = nearsight("ask", "is there a picture of a cat?", "-g", place)
+
+    assert moved.code == 0, moved.err
+    assert f"encoding 8 pictures of {place} anew with {name}" in moved.err
+    assert f"8 encoded anew with {name} in " in moved.err
+    assert again.out.startswith("0 added, 8 unchanged")
+    assert json.loads(found.out)["hits"][0]["path"].endswith("cat.jpg")
+    assert "cat.jpg" in asked.out
+    with Gallery.open(place, encoder=None) as gallery:
+        assert gallery.stats().model == name
+        assert gallery.stats().space.startswith(f"{name}-")
+
+
+def test_a_gallery_whose_model_is_gone_says_which(
+    nearsight: Callable, folder: Path, tmp_path: Path, installed: Callable
+) -> None:
+    place = tmp_path / "g.nsg"
+    model = installed("nano", "other")
+    nearsight("index", folder, "-g", place, "--encoder", model.name)
+    shutil.rmtree(model)
+
+    said = nearsight("search", "a cat", "-g", place)
+
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert "'other'" in said.err

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -24,6 +24,9 @@ from nearsight_demos.session import GIVEN, UPLOADS, Glasses, Session
 from nearsight_demos.subjects import CLASSES, asking
 from nearsight_demos.watching import Watching, Wish, configuration, preview, source_of
 from nearsight_demos.words import WORDS, speaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SAY = speaker("en")
 HOSTILE = "<script>alert('x')</script> & \"more\""
@@ -85,7 +88,7 @@ def test_every_word_that_a_page_says_is_there_and_none_is_idle(root: Path) -> No
     said = set(re.findall(r'(?<!_)say\("([^"]+)"[,)]', code))
 
     assert said - set(WORDS) == set()
-    composed = (" match", " en", " zh", "class", "similar", "crop", "example")
+    composed = (" match", " en", " zh", "class", "similar", "crop", "example", "text")
     idle = [key for key in WORDS if not re.search(f"[\"']{re.escape(key)}[\"']", code) and not key.endswith(composed)]
     assert idle == []
 
@@ -184,6 +187,70 @@ def test_each_noun_of_a_caption_is_marked_as_seen_or_not(session: Session, photo
 
 
 # The session
+
+
+def test_the_models_of_this_machine_are_offered_for_what_they_serve(session: Session, installed: Callable) -> None:
+    installed("nano", "other-search")
+    installed("nano-detect", "other-detect")
+    installed("nano-caption", "other-caption")
+
+    offered = {capability: session.models.names(capability) for capability in ("search", "detect", "caption")}
+
+    assert offered == {
+        "search": ["nano", "other-search"],
+        "detect": ["nano", "other-detect"],
+        "caption": ["nano", "other-caption"],
+    }
+    assert session.models.broken == {}
+
+
+def test_a_damaged_model_is_not_offered_and_told(session: Session, installed: Callable) -> None:
+    (installed("nano-detect", "torn") / "manifest.toml").write_text("name =", encoding="utf-8")
+
+    assert session.models.names("detect") == ["nano"]
+    assert list(session.models.broken) == ["torn"]
+
+
+def test_another_model_encodes_the_runs_own_pictures_anew_once(
+    session: Session, installed: Callable, folder: Path
+) -> None:
+    name = installed("nano", "other").name
+    session.add(UPLOADS, [folder / "coffee.jpg"], lambda _: None)
+
+    first = session.use(name, lambda _: None)
+    there = (session.gallery(GIVEN).stats().model, session.gallery(UPLOADS).stats().model)
+    back = session.use("nano", lambda _: None)
+
+    assert [report.added for report in first] == [8, 1]
+    assert there == (name, name)
+    assert [report.added for report in back] == [0, 0]
+    assert session.made_with(GIVEN) == "nano"
+    assert session.gallery(GIVEN).search("a cat", k=1)[0].path.name == "cat.jpg"
+
+
+def test_a_model_that_cannot_be_had_leaves_all_as_it_was(session: Session) -> None:
+    with pytest.raises(ns.UnknownModelError):
+        session.use("no-such-model", lambda _: None)
+
+    assert session.model == "nano"
+    assert len(session.gallery(GIVEN)) == 8
+
+
+def test_a_gallery_of_ones_own_keeps_the_model_it_was_made_with(
+    tmp_path: Path, home: Path, folder: Path, installed: Callable
+) -> None:
+    name = installed("nano", "other").name
+    with ns.Gallery.open(tmp_path / "g.nsg", encoder=name) as gallery:
+        gallery.add(folder / "cat.jpg")
+    session = Session(home, gallery=tmp_path / "g.nsg")
+
+    reports = session.use("nano", lambda _: None)
+
+    found = session.gallery(GIVEN).search("a cat", k=1)
+    session.close()
+    assert reports == []
+    assert session.made_with(GIVEN) == name
+    assert found[0].path.name == "cat.jpg"
 
 
 def test_a_gallery_alone_is_only_read(tmp_path: Path, home: Path, folder: Path) -> None:

@@ -178,6 +178,30 @@ def test_search_says_plainly_when_nothing_matches_and_names_the_nearest(demo: De
     demo.shot("search-nothing")
 
 
+def test_another_model_of_this_machine_can_be_chosen(demo: Demo, installed: Callable) -> None:
+    installed("nano", "other-search")
+    installed("nano-detect", "other-detect")
+    demo.tab("Detect")
+    panel = demo.tab("Search")
+    choice = panel.get_by_label("Model")
+
+    choice.click()
+    panel.get_by_role("option", name="other-search").click()
+
+    demo.sees(panel, "7 new, 0 unchanged")
+    panel.get_by_label("What are you looking for?").fill("a cat")
+    panel.get_by_role("button", name="Search", exact=True).click()
+    demo.sees(panel.locator(".ns-card").first, "cat.jpg")
+    demo.shot("search-model")
+    choice.click()
+    panel.get_by_role("option", name="nano", exact=True).click()
+    demo.sees(panel, "0 new, 7 unchanged")
+    panel = demo.tab("Detect")
+    panel.get_by_label("Model").click()
+    demo.holds(sync_api.expect(panel.get_by_role("option", name="other-detect")).to_be_visible)
+    panel.get_by_role("option", name="nano", exact=True).click()
+
+
 def test_uploads_are_indexed_beside_the_folder(demo: Demo, photos: Path) -> None:
     panel = demo.tab("Search")
 

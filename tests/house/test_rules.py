@@ -8,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,11 @@ PACKAGES = (
     "demos/nearsight_demos",
 )
 LONGEST_MODULE = 400
-# Modules of visitors that speak on the terminal: sub-commands, and the tour with what it fetches.
-COMMANDS = {"command.py", "tour.py", "photographs.py"}
+# Modules of visitors that speak on the terminal: sub-commands, the tour with what it fetches, and the check of the hub.
+COMMANDS = {"command.py", "tour.py", "photographs.py", "hubcheck.py"}
+# Where torch and what stands on it may be imported; nothing of it is needed to run a model.
+TORCH = {"torch", "torchvision", "transformers", "open_clip", "timm"}
+HOMES_OF_TORCH = ("sdk/nearsight/exporting/", "tests/export/", "models/training/", "bench/models.py")
 # Written in pieces, so that this file does not name them either.
 MACHINE_PATHS = re.compile(
     "|".join((r"/ro" + r"ot/", r"/ho" + r"me/[a-z]", r"/wo" + r"rk/", r"/var/t" + r"mp/", r"/op" + r"t/py"))
@@ -103,6 +107,35 @@ def test_nothing_is_swallowed_whole(root: Path) -> None:
     ]
 
     assert broad == []
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_torch_is_where_models_are_made_and_nowhere_else(root: Path) -> None:
+    users = [
+        path.relative_to(root).as_posix() for path in tracked(root) if path.suffix == ".py" and imported(path) & TORCH
+    ]
+
+    assert [path for path in users if not path.startswith(HOMES_OF_TORCH)] == []
+    assert any(path.startswith("sdk/nearsight/exporting/") for path in users)
+
+
+def test_every_folder_of_tests_is_run_by_one_command(root: Path) -> None:
+    folders = {f"tests/{path.parent.name}" for path in (root / "tests").glob("*/test_*.py")}
+    with (root / "pyproject.toml").open("rb") as file:
+        listed = tomllib.load(file)["tool"]["pytest"]["ini_options"]["testpaths"]
+
+    assert set(listed) == folders - {"tests/export"}
+    assert "pytest -q tests/export" in (root / "Makefile").read_text(encoding="utf-8")
+    assert "make test-export" in (root / ".ci" / "run").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("forbidden", [MACHINE_PATHS, REGISTRY_HOSTS], ids=["machine paths", "registry hosts"])

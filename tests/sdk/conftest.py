@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +15,9 @@ from nearsight.testing import COLOURS, FakeEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+# Models made for tests stand beside them (hub_models.py); tests are imported by path, so their folder has to be named.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -36,7 +36,8 @@ class Agent:
     Args:
         gallery: what is searched; None for questions about picture files only.
         tools: more tools: plain functions with type hints and a docstring.
-        planner: "nano" for the rules, or an object with their `plan(question, scene)`.
+        planner: "nano" for the rules; the name of an installed language model, such as "qwen2.5-0.5b-instruct", which
+            is asked where the rules understood too little; or an object with their `plan(question, scene)`.
         approve: asked before each step that may have an effect outside: `notify`, and every tool of your own; without
             it such steps are refused.
         now: what "yesterday" counts from; None for the clock.
@@ -48,6 +49,7 @@ class Agent:
     Raises:
         AgentError: for a function that cannot be a tool.
         InputError: for a planner that does not exist.
+        ModelError: for a language model that cannot be loaded.
     """
 
     def __init__(
@@ -63,9 +65,7 @@ class Agent:
         policy: Policy | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
-        if isinstance(planner, str) and planner != NANO:
-            raise InputError(f'there is no planner "{planner}"; there is "{NANO}"')
-        self._planner: Planner = RulePlanner() if isinstance(planner, str) else planner
+        self._planner: Planner = _named_planner(planner, policy) if isinstance(planner, str) else planner
         self._built_in = BuiltIn(gallery=gallery, detector=detector, captioner=captioner, policy=policy, send=notify)
         self._own = tuple(from_function(function) for function in tools)
         self._approve, self._now, self._policy = approve, now, policy
@@ -165,6 +165,20 @@ class Agent:
 
     def _approved(self, step: Step) -> bool:
         return self._approve is not None and self._approve(step) is True
+
+
+def _named_planner(name: str, policy: Policy | None) -> Planner:
+    if name == NANO:
+        return RulePlanner()
+    from nearsight.agent.planners.local import LocalPlanner
+    from nearsight.errors import UnknownModelError
+
+    try:
+        return LocalPlanner(name, policy=policy)
+    except UnknownModelError as error:
+        raise InputError(
+            f'there is no planner "{name}"; there is "{NANO}", and language models (nearsight models list)'
+        ) from error
 
 
 def _named(name: str, tools: dict[str, Tool]) -> Tool:

@@ -43,6 +43,11 @@ class Grounding:
         self._manifest, self._tower, self._detector = manifest, tower, detector
         self._classes: list[str] = detector.manifest.settings["classes"]
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages whose nouns it knows."""
+        return self._manifest.languages
+
     def verdicts(
         self, sight: Sight, text: str, language: str, decisions: list[Decision]
     ) -> tuple[tuple[str, bool], ...]:

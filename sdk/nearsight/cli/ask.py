@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nearsight.cli.place import add_gallery_argument, gallery_path
+from nearsight.cli.place import add_gallery_argument, encoder_of, gallery_path
 from nearsight.cli.terminal import for_a_person, say, write_json
 from nearsight.errors import InputError
 from nearsight.wording import decision_words
@@ -18,9 +18,11 @@ from nearsight.wording import decision_words
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from io import RawIOBase
 
     from nearsight.agent import Answer, Step
+    from nearsight.gallery import Gallery
 
 HELP = "answer a question about a gallery or a picture file, in English or Chinese"
 EPILOG = """examples:
@@ -37,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", nargs="+", metavar="QUESTION", help="one sentence")
     add_gallery_argument(parser)
     parser.add_argument("--now", type=_moment, metavar="T", help="what `yesterday` counts from, ISO 8601 (the clock)")
-    parser.add_argument("--planner", default="nano", metavar="NAME", help="who plans: nano, the rules (default)")
+    parser.add_argument(
+        "--planner",
+        default="nano",
+        metavar="NAME",
+        help="who plans: nano, the rules (default), or an installed language model",
+    )
     parser.add_argument("--yes", action="store_true", help="approve every step that has an effect, such as notify")
     parser.add_argument("--trace", action="store_true", help="show the steps, with arguments and milliseconds")
     parser.add_argument(
@@ -55,15 +62,9 @@ def run(args: argparse.Namespace) -> int:
         InputError: where every step failed through a mistake in the question: a camera or picture that is not there.
     """
     from nearsight.agent import Agent
-    from nearsight.gallery import Gallery
 
     question = " ".join(args.question)
-    with (
-        _log(args.notify_to) as log,
-        Gallery.open(gallery_path(args), read_only=True)
-        if _wants_gallery(args, question)
-        else nullcontext() as gallery,
-    ):
+    with _log(args.notify_to) as log, _gallery(args, question) as gallery:
         agent = Agent(
             gallery=gallery,
             planner=args.planner,
@@ -85,6 +86,16 @@ def run(args: argparse.Namespace) -> int:
             say(_traced(step))
         say(decision_words(answer.decision))
     return int(lost)
+
+
+def _gallery(args: argparse.Namespace, question: str) -> AbstractContextManager[Gallery | None]:
+    """Open the gallery that a question is about; nothing where it needs none."""
+    if not _wants_gallery(args, question):
+        return nullcontext()
+    from nearsight.gallery import Gallery
+
+    place = gallery_path(args)
+    return Gallery.open(place, encoder_of(place), read_only=True)
 
 
 def _wants_gallery(args: argparse.Namespace, question: str) -> bool:

@@ -1,4 +1,4 @@
-"""`nearsight caption`: say in one sentence what each picture shows."""
+"""`nearsight caption`: say in one sentence what each picture shows, or answer a question about it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from nearsight.wording import decision_words
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Generator, Iterator
 
     from nearsight.caption import Caption
 
-HELP = "say in one sentence what each picture shows, in English or Chinese"
+HELP = "say in one sentence what each picture shows, in English or Chinese, or answer a question about it"
 EPILOG = """examples:
   nearsight caption photo.jpg
   nearsight caption photo.jpg --language zh --max-words 12
   nearsight caption holiday/*.jpg --json
-in a pipe a line is the sentence, a tab and its confidence (of several pictures: path, sentence, confidence)"""
+  nearsight caption photo.jpg --model smolvlm-256m --ask 'how many people are there?'
+in a pipe a line is the sentence, and behind a tab its confidence (of several pictures: path, sentence, confidence)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture files")
     parser.add_argument("--language", "-l", default="en", metavar="L", help="en or zh (en)")
     parser.add_argument(
-        "--max-words", type=_count, default=20, metavar="N", help="the most words; in Chinese the most characters (20)"
+        "--ask",
+        "-a",
+        metavar="QUESTION",
+        help="answer this instead, with a model that answers, such as blip-vqa-base, smolvlm-256m or florence-2-base",
+    )
+    parser.add_argument(
+        "--max-words",
+        type=_count,
+        metavar="N",
+        help="the most words; in Chinese the most characters (20; 100 for an answer)",
     )
     parser.add_argument("--model", default="nano", metavar="M", help="which captioner (nano)")
 
@@ -42,7 +53,11 @@ def run(args: argparse.Namespace) -> int:
     captioner, alone, rows, failed = Captioner(args.model), len(args.images) == 1, list[dict[str, Any]](), False
     for image in args.images:
         try:
-            said = captioner.caption(image, language=args.language, max_words=args.max_words)
+            heard = _Heard(captioner.stream(image, args.ask, language=args.language, max_words=args.max_words))
+            if for_a_person() and not args.json:
+                _print(heard, None if alone else image)
+                continue
+            text = "".join(heard)
         except PictureUnreadableError as error:
             if alone:
                 raise
@@ -50,24 +65,37 @@ def run(args: argparse.Namespace) -> int:
             failed = True
             continue
         if args.json:
-            rows.append(said.to_dict() if alone else {"path": str(image), **said.to_dict()})
-        elif for_a_person():
-            _print(said, None if alone else image)
+            rows.append(heard.said.to_dict() if alone else {"path": str(image), **heard.said.to_dict()})
         else:
-            sure = "-" if said.confidence is None else f"{said.confidence:.2f}"
-            print(f"{said.text}\t{sure}" if alone else f"{image}\t{said.text}\t{sure}")
+            sure = "" if heard.said.confidence is None else f"\t{heard.said.confidence:.2f}"
+            print(text + sure if alone else f"{image}\t{text}{sure}")
     if args.json:
         write_json(rows[0] if alone else {"captions": rows})
     return 2 if failed else 0
 
 
-def _print(said: Caption, image: Path | None) -> None:
+class _Heard:
+    """Iterates over what is spoken, and keeps the caption that it turns out to be."""
+
+    def __init__(self, spoken: Generator[str, None, Caption]) -> None:
+        self._spoken = spoken
+        self.said: Caption
+
+    def __iter__(self) -> Iterator[str]:
+        self.said = yield from self._spoken
+
+
+def _print(heard: _Heard, image: Path | None) -> None:
+    """Show the words as they come, then what is to be known of them."""
     from rich.text import Text
 
     screen = console()
-    if image is not None:
-        screen.print(Text(str(image), "bold"))
-    screen.print(Text(said.text))
+    for place, piece in enumerate(heard):
+        if image is not None and place == 0:
+            screen.print(Text(str(image), "bold"))
+        screen.print(Text(piece), end="")
+    screen.print()
+    said = heard.said
     missing = ", ".join(noun for noun, seen in said.grounding if not seen)
     if missing:
         screen.print(Text(f"not seen in the picture: {missing}", "yellow"))

@@ -24,12 +24,14 @@ EPILOG = """examples:
   nearsight detect street.jpg car person 红绿灯
   nearsight detect street.jpg "traffic light" taxi --draw found.png --json
   nearsight detect crossing.png car "traffic cone" --tiles 3
-  nearsight detect street.jpg --example my_bag.jpg"""
+  nearsight detect street.jpg --example my_bag.jpg
+  nearsight detect street.jpg "a yellow raincoat" --model owlv2-base"""
 SEEN = {
     "class": "",
     "similar": "only a {} was seen",
     "crop": "by comparing crops with the word",
-    "example": "by comparing crops with the picture",
+    "example": "by comparing parts with the picture",
+    "text": "",
 }
 _LISTED = re.compile(r"[^,，、;；]*\w[^,，、;；]*")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -64,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-score", type=_share, metavar="S", help="0 to 1; 0 shows everything (default: calibrated)"
     )
-    parser.add_argument("--model", default="nano", metavar="M", help="which detector (nano)")
+    parser.add_argument("--model", default="nano", metavar="M", help="which detector, such as owlv2-base (nano)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         for line in found.to_dicts():
             print(f"{line['score']:.3f}  {' '.join(f'{edge:.0f}' for edge in line['box_xyxy'])}  {line['label']}")
     for label in found.unjudged:
-        say(f"cannot judge {label!r}: it is a negation, names no thing, or is in a script that nano does not read")
+        say(f"cannot judge {label!r}: it is a negation, names no thing, or is in a script that {args.model} lacks")
     names = dict.fromkeys([*args.labels, *(name for name, _ in example_names(labels))])
     missed = [label for label in names if label not in (*found.labels, *found.unjudged)]
     if missed:

@@ -9,14 +9,16 @@ from argparse import ArgumentTypeError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from nearsight.cli.place import add_gallery_argument, gallery_path
+from nearsight.cli.place import add_gallery_argument, encoder_of, gallery_path
 from nearsight.cli.terminal import console, for_a_person, say, write_json
-from nearsight.errors import InputError
+from nearsight.errors import InputError, SpaceMismatchError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from nearsight.gallery import Gallery
     from nearsight.values import AddReport, Progress
 
 HELP = "put the photographs of folders into a gallery; unchanged ones are skipped"
@@ -29,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `nearsight index`."""
     parser.add_argument("paths", nargs="+", metavar="DIR|FILE", help="folders (walked) and picture files")
     add_gallery_argument(parser)
+    parser.add_argument(
+        "--encoder",
+        metavar="MODEL",
+        help="model that encodes the pictures (the gallery's own; nano for a new one); "
+        "another than the gallery's encodes all that it holds anew",
+    )
     parser.add_argument("--camera", metavar="NAME", help="camera of these pictures, instead of what EXIF says")
     parser.add_argument(
         "--exclude-dir",
@@ -60,16 +68,18 @@ def run(args: argparse.Namespace) -> int:
     for path in args.paths:
         if not os.path.exists(absolute(path)):
             raise InputError(f"no such file or folder: {path}; check the spelling")
-    from nearsight.gallery import Gallery
-
-    with Gallery.open(place) as gallery, _progress_shown(quiet=args.quiet) as progress:
+    max_pixels = None if args.max_megapixels is None else int(args.max_megapixels * 1e6)
+    with _opened(place, args.encoder) as (gallery, encoder), _progress_shown(quiet=args.quiet) as progress:
         before = gallery.stats().items
         try:
+            if encoder is not None:
+                anew = gallery.reindex(encoder, max_pixels=max_pixels, progress=progress)
+                say(f"{anew.changed} encoded anew with {encoder} in {anew.seconds:.1f} s{_speed(anew)}")
             report = gallery.add(
                 *args.paths,
                 camera=args.camera,
                 exclude=(*EXCLUDED_FOLDERS, *args.exclude_dir),
-                max_pixels=None if args.max_megapixels is None else int(args.max_megapixels * 1e6),
+                max_pixels=max_pixels,
                 progress=progress,
             )
         except KeyboardInterrupt:
@@ -87,6 +97,23 @@ def run(args: argparse.Namespace) -> int:
     _tell_failures(report)
     usable = report.added + report.changed + report.unchanged + report.renamed
     return 1 if (report.failed or report.skipped_heif) and not usable else 0
+
+
+@contextmanager
+def _opened(place: Path, wished: str | None) -> Iterator[tuple[Gallery, str | None]]:
+    """Give the gallery, and the encoder that it has to be moved to before anything is added; None where it has it."""
+    from nearsight.gallery import Gallery
+
+    encoder = wished or encoder_of(place)
+    try:
+        gallery, moved = Gallery.open(place, encoder), None
+    except SpaceMismatchError:
+        if wished is None:
+            raise
+        gallery, moved = Gallery.open(place, None), wished
+        say(f"encoding {len(gallery)} pictures of {place} anew with {wished}; until then it answers as before")
+    with gallery:
+        yield gallery, moved
 
 
 def _megapixels(text: str) -> float | None:
@@ -110,8 +137,11 @@ def _summary(report: AddReport, items: int, place: str) -> str:
     ):
         if count:
             parts.append(f"{count} {word}")
-    speed = f" ({report.rate_per_s:.1f} pictures/s)" if report.encoded else ""
-    return f"{', '.join(parts)} in {report.seconds:.1f} s{speed}; {place} holds {items}"
+    return f"{', '.join(parts)} in {report.seconds:.1f} s{_speed(report)}; {place} holds {items}"
+
+
+def _speed(report: AddReport) -> str:
+    return f" ({report.rate_per_s:.1f} pictures/s)" if report.encoded else ""
 
 
 def _tell_failures(report: AddReport) -> None:

@@ -1,87 +1,246 @@
-"""`nearsight models`: what models there are, and whether their files and answers are still right."""
+"""`nearsight models`: which models there are, how to get more, which to take, and whether they are still right."""
 
 from __future__ import annotations
 
+import logging
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Any
 
-from nearsight.cli.terminal import console, for_a_person, write_json
-from nearsight.errors import InputError
+from nearsight.cli.described import describe, describe_entry, is_read, lines, recommendation
+from nearsight.cli.terminal import console, for_a_person, say, write_json
+from nearsight.errors import InputError, ModelError, translated
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from nearsight.engine import Verified
-    from nearsight_models import Manifest
+    from nearsight_models import Entry, Manifest, Progress
     from nearsight_npu import ProofReport
 
-HELP = "list the models, or verify their files and prove their answers (models list | verify)"
+HELP = "list the models, pull or export more, have one recommended, verify files and answers"
+EPILOG = """examples:
+  nearsight models list
+  nearsight models recommend --capability search --language zh --memory-mb 500
+  nearsight models pull clip-vit-b32                        (ready graphs from the hub: pip install 'nearsight[hub]')
+  nearsight models pull clip-vit-b32 --from /media/stick    (from a folder laid out as on the hub; no network)
+  nearsight models export blip-base                         (made here with torch: pip install 'nearsight[export]')
+  nearsight models verify clip-vit-b32"""
+# Which option is whose; every other use is a mistake that is told.
+OPTIONS = {
+    "precision": ("pull",),
+    "revision": ("pull",),
+    "source": ("pull", "export"),
+    "batch": ("export",),
+    "canvas": ("export",),
+    "capability": ("list", "recommend"),
+    "language": ("recommend",),
+    "memory_mb": ("recommend",),
+    "any_licence": ("recommend",),
+}
+NOWHERE = "-"  # stands for the precision and the target of a file that is no graph
+CAPABILITIES = ("search", "detect", "caption", "plan")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `nearsight models`."""
-    parser.add_argument("action", choices=("list", "verify"), help="list them, or verify files and answers")
-    parser.add_argument("name", nargs="?", help="one model; all by default")
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "action",
+        choices=("list", "pull", "export", "verify", "recommend"),
+        help="list them; get one ready or make one here; verify files and answers; have one recommended",
+    )
+    parser.add_argument("name", nargs="?", help="one model; list and verify take all by default")
+    parser.add_argument("--from", dest="source", metavar="SOURCE", help="pull, export: a folder, or another origin")
+    parser.add_argument("--precision", metavar="P", help="pull: fp32, fp16, int8, q4, ... where there is one")
+    parser.add_argument("--revision", metavar="COMMIT", help="pull: another commit than the one that is pinned")
+    parser.add_argument("--batch", type=_count, metavar="N", help="export: pictures or texts of a run (any number)")
+    parser.add_argument("--canvas", type=_size, metavar="WxH", help="export: pixels that a detector looks at")
+    parser.add_argument("--capability", choices=CAPABILITIES, help="list, recommend: what it shall serve")
+    parser.add_argument("--language", metavar="CODE", help="recommend: a language it must know, such as zh")
+    parser.add_argument("--memory-mb", type=_megabytes, metavar="MB", help="recommend: most memory of its weights")
+    parser.add_argument(
+        "--any-licence", action="store_true", default=None, help="recommend: also weights for research only"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """List or verify.
+    """Do what the action says.
 
     Returns:
-        0; 1 if a model did not verify.
+        0; 1 if a model did not verify, or nothing can be recommended.
     """
+    for option, actions in OPTIONS.items():
+        if getattr(args, option) is not None and args.action not in actions:
+            named = "--from" if option == "source" else f"--{option.replace('_', '-')}"
+            raise InputError(f"{named} belongs to {' and '.join(actions)}, not to {args.action}; see --help")
+    with translated():
+        match args.action:
+            case "list":
+                return _list(args)
+            case "pull":
+                return _pull(args)
+            case "export":
+                return _export(args)
+            case "recommend":
+                return _recommend(args)
+            case _:
+                return _verify(_chosen(args.name), as_json=args.json)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
+
+
+def _megabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is no number of megabytes")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ArgumentTypeError(f"{text!r} is no size; give WIDTHxHEIGHT, such as 960x960")
+    return int(width), int(height)
+
+
+def _chosen(name: str | None) -> list[str]:
+    """Give the models that are here: the named one, or all."""
     import nearsight_models
 
     known = nearsight_models.names()
-    if args.name is not None and args.name not in known:
-        raise InputError(f"no model {args.name!r}; there are {', '.join(known)}; see: nearsight models list")
-    chosen = [args.name] if args.name is not None else known
-    return _list(chosen, as_json=args.json) if args.action == "list" else _verify(chosen, as_json=args.json)
+    if name is None:
+        return known
+    if name not in known:
+        if name in nearsight_models.available():
+            way = "pull" if nearsight_models.entry(name).hub else "export"
+            raise InputError(f"model {name!r} is not installed; get it: nearsight models {way} {name}")
+        raise InputError(f"no model {name!r}; there are {', '.join(known)}; see: nearsight models list")
+    return [name]
 
 
-def _list(names: list[str], *, as_json: bool) -> int:
+def _entry(args: argparse.Namespace) -> Entry:
     import nearsight_models
 
-    described = [describe(nearsight_models.load(name)) for name in names]
-    if as_json:
-        write_json({"models": described})
+    known = nearsight_models.available()
+    if args.name not in known:
+        asked = f"no model {args.name!r} to {args.action}" if args.name else f"{args.action} wants the name of a model"
+        raise InputError(f"{asked}; there are {', '.join(known)}; see: nearsight models list")
+    return nearsight_models.entry(args.name)
+
+
+def _list(args: argparse.Namespace) -> int:
+    import nearsight_models
+
+    here = nearsight_models.names()
+    more = [name for name in nearsight_models.available() if name not in here]
+    if args.name is not None:
+        here, more = ([], [args.name]) if args.name in more else (_chosen(args.name), [])
+    described = [*_described(here), *(describe_entry(nearsight_models.entry(name)) for name in more)]
+    wanted = [model for model in described if args.capability in (None, model["capability"])]
+    if args.json:
+        write_json({"models": wanted})
         return 0
-    for model in described:
-        space = f"  space {model['space']} ({model['dimensions']})" if model["space"] else ""
-        languages = ", ".join(model["languages"])
-        print(f"{model['name']}  {model['capability']}{space}  {model['megabytes']:.1f} MB  {languages}")
-        for role, precisions in model["files"].items():
-            print(f"  {role}: {', '.join(precisions)}")
-        print(f"  licence: {model['licence']}")
-        for line in model["trained_on"]:
-            print(f"  trained on: {line}")
-        if model["research_only"]:
-            print("  some of what it was trained on is for research only")
+    for model in wanted:
+        print("\n".join(lines(model)))
     return 0
 
 
-def describe(manifest: Manifest) -> dict[str, Any]:
-    """Give what a manifest says as JSON-able values."""
-    return {
-        "name": manifest.name,
-        "capability": manifest.capability,
-        "space": manifest.space or None,
-        "dimensions": manifest.dimensions or None,
-        "languages": list(manifest.languages),
-        "licence": manifest.licence,
-        "trained_on": list(manifest.trained_on),
-        "research_only": manifest.research_only,
-        "megabytes": manifest.bytes / 1e6,
-        "files": {
-            role: {precision: {"sha256": file.sha256, "bytes": file.bytes} for precision, file in files.items()}
-            for role, files in manifest.files.items()
-        },
-    }
+def _described(names: list[str]) -> Iterable[dict[str, Any]]:
+    """Describe the models that are here; one that is damaged is told of, and hides no other."""
+    import nearsight_models
+
+    for name in names:
+        try:
+            yield describe(nearsight_models.load(name))
+        except nearsight_models.ModelError as error:
+            say(f"{name} is damaged: {error}")
+
+
+def _pull(args: argparse.Namespace) -> int:
+    import nearsight_models
+
+    entry = _entry(args)
+    # The client tells of every second try on stderr; what matters of it is in our own lines.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        manifest = nearsight_models.pull(
+            entry.name, precision=args.precision, folder=args.source, revision=args.revision, told=_say_progress
+        )
+    except nearsight_models.MissingFilesError as error:
+        if args.source is None:
+            raise
+        raise InputError(str(error)) from error  # the folder is the user's
+    if not is_read(entry.architecture):
+        say(f"{entry.name} is here, but no part of this version runs the architecture {entry.architecture} yet")
+    return _installed(manifest, as_json=args.json)
+
+
+def _say_progress(progress: Progress) -> None:
+    size = f" ({progress.bytes / 1e6:.1f} MB)" if progress.bytes else ""
+    words = {"fetching": "fetching", "copied": "copied", "kept": "already here:", "again": "once more:"}
+    say(f"{words[progress.state]} {progress.file}{size}")
+
+
+def _export(args: argparse.Namespace) -> int:
+    import nearsight_models
+    from nearsight.exporting import export_model
+
+    entry = _entry(args)
+    export_model(entry, args.source or _origin(entry), batch=args.batch, canvas=args.canvas)
+    return _installed(nearsight_models.load(entry.name), as_json=args.json)
+
+
+def _origin(entry: Entry) -> str:
+    """Name what a model is exported from, as its library calls it."""
+    weights = entry.weights
+    if weights is None:
+        raise InputError(f"model {entry.name!r} is not exported but pulled: nearsight models pull {entry.name}")
+    if weights.library == "open_clip":
+        return f"open_clip:{weights.model}/{weights.tag}"
+    return f"{weights.repo}@{weights.revision}" if weights.revision else weights.repo
+
+
+def _installed(manifest: Manifest, *, as_json: bool) -> int:
+    import nearsight_models
+
+    folder = nearsight_models.models_folder() / manifest.name
+    if as_json:
+        write_json({"model": describe(manifest), "folder": str(folder)})
+        return 0
+    print("\n".join(lines(describe(manifest))))
+    print(f"  in {folder}")
+    return 0
+
+
+def _recommend(args: argparse.Namespace) -> int:
+    import nearsight_models
+
+    if args.name is not None:
+        raise InputError(f"recommend takes no name, but --capability; {args.name!r} was given")
+    if args.capability is None:
+        raise InputError(f"recommend wants --capability: {', '.join(CAPABILITIES)}")
+    ranked = nearsight_models.recommended(
+        nearsight_models.candidates(),
+        capability=args.capability,
+        language=args.language,
+        memory_mb=args.memory_mb,
+        any_licence=bool(args.any_licence),
+        runs=is_read,
+    )
+    return recommendation(ranked, as_json=args.json)
 
 
 def _verify(names: list[str], *, as_json: bool) -> int:
-    from nearsight.engine import verify_model
-
-    found = [graph for name in names for graph in verify_model(name)]
+    found = [graph for name in names for graph in _verified(name)]
     sound = bool(found) and all(graph.ok for graph in found)
     if as_json:
         write_json({"ok": sound, "graphs": [graph.to_dict() for graph in found]})
@@ -93,9 +252,34 @@ def _verify(names: list[str], *, as_json: bool) -> int:
     return 0 if sound else 1
 
 
+def _verified(name: str) -> Iterable[Verified]:
+    """Prove a model's graphs, and hash what lies beside them, such as its tokenizer."""
+    import nearsight_models
+    from nearsight.engine import Verified, verify_model
+
+    def seen(part: str, reason: str) -> Verified:
+        return Verified(
+            model=name, role=part, precision=NOWHERE, target=NOWHERE, ok=not reason, reason=reason, proof=None
+        )
+
+    try:
+        yield from verify_model(name)
+        assets = nearsight_models.load(name).assets
+    except (ModelError, nearsight_models.ModelError) as error:
+        yield seen("page", str(error))  # one that is damaged hides no other
+        return
+    for asset, file in assets.items():
+        try:
+            file.check()
+        except nearsight_models.ModelError as error:
+            yield seen(asset, str(error))
+        else:
+            yield seen(asset, "")
+
+
 def _cells(graph: Verified) -> tuple[str, str, str, str, str, str]:
     """Return model, part, precision, target, verdict, and the reason or what was measured."""
-    told = graph.reason or _proof_in_words(graph.proof)
+    told = graph.reason or ("file as the manifest states" if graph.target == NOWHERE else _proof_in_words(graph.proof))
     return graph.model, graph.role, graph.precision, graph.target, "ok" if graph.ok else "REFUSED", told
 
 

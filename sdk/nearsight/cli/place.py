@@ -1,12 +1,13 @@
-"""Which gallery a command means: `--gallery`, else the environment variable NEARSIGHT_GALLERY."""
+"""Which gallery a command means (`--gallery`, else the environment variable NEARSIGHT_GALLERY), and its encoder."""
 
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearsight.errors import InputError
+from nearsight.errors import GalleryNotFoundError, InputError
 
 if TYPE_CHECKING:
     import argparse
@@ -29,3 +30,15 @@ def gallery_path(args: argparse.Namespace) -> Path:
     if not named:
         raise InputError(f"no gallery named; give --gallery photos.nsg, or set {VARIABLE}")
     return Path(os.path.expanduser(named))
+
+
+def encoder_of(place: Path) -> str:
+    """Return the name of the model that a gallery's vectors were made with; nano where there is no gallery yet."""
+    from nearsight.folders import absolute
+    from nearsight.gallery.reader import Reader
+
+    try:
+        with closing(Reader.open(absolute(place), read_only=True)) as store:
+            return str(store.fact("model"))
+    except GalleryNotFoundError:
+        return "nano"

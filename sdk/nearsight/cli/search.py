@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nearsight.cli.place import add_gallery_argument, gallery_path
+from nearsight.cli.place import add_gallery_argument, encoder_of, gallery_path
 from nearsight.cli.terminal import console, for_a_person, say, write_json
 from nearsight.errors import InputError
 from nearsight.wording import count_in_words, decision_words, relevance_words
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     query = None if text and pictures else text or pictures[0]
     from nearsight.gallery import Gallery
 
-    with Gallery.open(place, read_only=True) as gallery:
+    with Gallery.open(place, encoder_of(place), read_only=True) as gallery:
         wanted: dict[str, Any] = {
             "both": (text, pictures[0]) if query is None else None,
             "camera": args.camera,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu import Decision
 
-CLASS, SIMILAR, CROP, EXAMPLE = "class", "similar", "crop", "example"
+CLASS, SIMILAR, CROP, EXAMPLE, TEXT = "class", "similar", "crop", "example", "text"
 # Of two boxes that were seen in different parts of a picture, the worse one is left out if this share of the smaller
 # lies within the other: one of them shows a piece of the thing.
 WITHIN = 0.75
@@ -29,12 +29,14 @@ class Detections:
 
     Attributes:
         boxes_xyxy: float32 (n, 4), left, top, right, bottom in pixels of the upright picture.
-        scores: float32 (n,), 0 to 1: the estimated chance that the box is right, whatever the route.
+        scores: float32 (n,), 0 to 1: of nano, the estimated chance that the box is right, whatever the route; of other
+            models, what the model says of itself.
         labels: what was asked for, one a box; a picture that was an example bears its file's name or a number.
         routes: "class" where the label is a name of the class that was seen; "similar" where the label says more than
             that class, or something near it, and only the class was seen; "crop" where no class covers the label and
-            the encoder compared it with parts of the picture; "example" where it compared them with a picture.
-        classes: the class of the model that was seen, in English, one a box; empty on the routes "crop" and "example".
+            the encoder compared it with parts of the picture; "example" where parts were compared with a picture;
+            "text" where the detector itself takes any words.
+        classes: the class of the model that was seen, in English, one a box; empty where no class was asked.
         size_wh: width and height of the upright picture, in pixels.
         unjudged: labels about which nothing can be said, such as negations; a label that is judged and not there is
             not among them.
@@ -125,6 +127,21 @@ class Detections:
         }
 
 
+def within(boxes: NDArray[np.float32], size_wh: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Cut boxes off at the edge of their picture, and leave those out of which nothing is left.
+
+    Args:
+        boxes: (n, 4), left, top, right, bottom in pixels.
+        size_wh: Width and height of the picture.
+
+    Returns:
+        The boxes that are left, (k, 4), and their numbers, (k,).
+    """
+    cut = np.clip(boxes, 0, np.array(size_wh * 2, np.float32))
+    left = np.flatnonzero(_area(cut) > 0)
+    return cut[left], left
+
+
 def overlaps(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Say how much a box and each of others share: intersection over union.
 
@@ -142,7 +159,7 @@ def overlaps(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np
     return share
 
 
-def _within(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def _inside(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """The share of the smaller of two boxes that lies in the other: (n,)."""
     smaller = np.minimum(_area(box[None])[0], _area(boxes))
     share = np.zeros(len(boxes), np.float32)
@@ -190,7 +207,7 @@ def suppressed(
             break
         near = overlaps(boxes[best], boxes[left]) > max_overlap
         if parts is not None:
-            near |= (parts[left] != parts[best]) & (_within(boxes[best], boxes[left]) > WITHIN)
+            near |= (parts[left] != parts[best]) & (_inside(boxes[best], boxes[left]) > WITHIN)
         left = left[~near]
     return np.array(kept, np.intp)
 

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearsight.detect.boxes import EXAMPLE, Detections, suppressed
-from nearsight.detect.chances import Chances, chance
-from nearsight.detect.crops import Cropper, apart
-from nearsight.detect.labels import Asked, Labels
-from nearsight.detect.nearness import Nearness
+from nearsight.detect.boxes import EXAMPLE, Detections, suppressed, within
+from nearsight.detect.chances import chance
+from nearsight.detect.closedset import NANO, ClosedSet, NanoBoxes
+from nearsight.detect.crops import apart
+from nearsight.detect.looks import arrays_of, look, look_at_many
 from nearsight.detect.tiles import checked_tiles, cut, windows
-from nearsight.detect.words import Words
 from nearsight.engine import AUTO, Engine
 from nearsight.errors import InputError
+from nearsight.families.lookup import leaf
 from nearsight.sight import Sight, sight_of, together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nearsight.detect.crops import Crops
+    from nearsight.detect.labels import Asked
+    from nearsight.detect.parts import Asking, Part
     from nearsight.sight import Outputs
     from nearsight_npu import Decision, Policy
 
-ROLE = "detect"
+    Look = tuple[Outputs, Decision]
+    Scored = tuple[NDArray[np.float32], NDArray[np.float32]]
+
 MOST = 100  # boxes of one label in one picture, as COCO counts
 
 Tiles = int | tuple[int, int] | None
@@ -53,11 +57,21 @@ class Found:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Question:
-    """Labels with the least score of each, how a picture is cut, and what runs it took to understand the labels."""
+    """What every picture is asked, each label with its least score, and how a picture is cut.
 
-    asked: Sequence[tuple[Asked, float]]
+    Attributes:
+        parts: labels that the graph's scores answer, in the looks that this takes.
+        crops: labels that crops are compared with.
+        unjudged: labels about which nothing can be said.
+        tiles: columns and rows.
+        decisions: the runs that it took to understand the labels.
+    """
+
+    parts: Sequence[Part]
+    crops: Sequence[tuple[Asked, float]]
+    unjudged: tuple[str, ...]
     tiles: tuple[int, int] | None
     decisions: list[Decision]
 
@@ -67,47 +81,22 @@ class Question:
         self.decisions.clear()
         return decisions
 
-    @cached_property
-    def unjudged(self) -> tuple[str, ...]:
-        """Labels about which nothing can be said."""
-        return tuple(one.label for one, _ in self.asked if not one.route)
-
-    @cached_property
-    def by_classes(self) -> list[tuple[Asked, float]]:
-        """The labels that classes answer."""
-        return [(one, least) for one, least in self.asked if one.columns]
-
-    @cached_property
-    def by_crops(self) -> list[tuple[Asked, float]]:
-        """The labels that crops are compared with."""
-        return [(one, least) for one, least in self.asked if one.vector is not None]
-
-    def hopeful(self, best: NDArray[np.float64]) -> list[tuple[Asked, float]]:
-        """The labels of which one class at least has a box with chance enough; best (classes,) are the best boxes'."""
-        if not self.by_classes:
-            return []
-        columns, starts, limits = self._limits
-        return [self.by_classes[at] for at in np.flatnonzero(np.maximum.reduceat(best[columns], starts) >= limits)]
-
-    @cached_property
-    def _limits(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-        """The columns of all labels one after another, where each label's begin, and the chance that one must have."""
-        columns = np.array([column for one, _ in self.by_classes for column in one.columns])
-        starts = np.cumsum([0, *(len(one.columns) for one, _ in self.by_classes[:-1])])
-        return columns, starts, np.array([least / one.share for one, least in self.by_classes])
-
 
 class Detector:
-    """A detector of a fixed set of classes, asked by any words, or by pictures.
+    """A detector, asked by any words, or by pictures.
 
-    A label that the lexicon knows as a name of a class is answered by that class (route "class"). A label that says
-    more than a class (a taxi, a red car) or lies near one in meaning is answered by that class as well, on the route
-    "similar" and with less than its score: the class was seen, the rest was not judged. For other words (a helmet) the
-    surest boxes and the whole picture are cut out and compared with the word by the family's encoder (route "crop");
-    so is a picture of a thing that is given as a label (route "example"). A label of which nothing can be said, such
-    as a negation, is listed in `Detections.unjudged`.
+    Of a detector with a fixed set of classes, such as nano, a label that the lexicon knows as a name of a class is
+    answered by that class (route "class"). A label that says more than a class (a taxi, a red car) or lies near one in
+    meaning is answered by that class as well, on the route "similar" and with less than its score: the class was seen,
+    the rest was not judged. For other words (a helmet) the surest boxes and the whole picture are cut out and compared
+    with the word by an encoder (route "crop"); so is a picture of a thing that is given as a label (route "example").
 
-    A score is the estimated chance that the box is right, on every route.
+    A detector that takes any words, such as OWLv2 or Grounding DINO, judges each label itself (route "text"), and
+    pictures if it can (route "example"). Chinese names are asked in English where the model learned no Chinese and
+    the lexicon or nano's list of names has them.
+
+    A label of which nothing can be said, such as a negation, is listed in `Detections.unjudged`. A score of nano is
+    the estimated chance that the box is right, on every route; scores of other models are their own.
 
     Args:
         model: Name of a model that serves detection; `nearsight models list` shows them.
@@ -117,8 +106,8 @@ class Detector:
         threads: Threads of one run.
 
     Attributes:
-        classes: English names of the model's classes; each may be asked for.
-        near: Judges words that the lexicon does not have.
+        classes: English names of the model's classes; each may be asked for. Empty where any words may be.
+        near: Judges words that the lexicon does not have; None where the model does.
 
     Raises:
         UnknownModelError: If no model bears this name, or it does not serve detection.
@@ -138,18 +127,19 @@ class Detector:
         common: dict[str, Any] = {"target": target, "policy": policy, "threads": threads}
         self._engine = Engine.shared(model, capability="detect", precision=precision, **common)
         manifest = self._engine.manifest
-        self.classes: tuple[str, ...] = tuple(manifest.settings["classes"])
-        self._chances = Chances.read(manifest.settings["routes"], len(self.classes))
-        self._max_overlap = float(manifest.settings["max_overlap"])
-        words = Words(manifest.family, **common)
-        self.near = Nearness(manifest, words)
-        self._cropper = Cropper(words, self.near)
-        self._labels = Labels(self.classes, self.near, words, self._chances)
+        self._leaf: Any = NanoBoxes(manifest) if manifest.architecture == NANO else leaf(manifest)
+        self._asking = _asking(self._engine, self._leaf, common)
+        self._closed = self._asking if isinstance(self._asking, ClosedSet) else None
+        self.classes: tuple[str, ...] = self._asking.classes
+        self.near = self._closed.near if self._closed else None
 
     @property
     def default_min_score(self) -> float:
-        """The score below which a box is left out unless asked for: the best F1 of classes on training photographs."""
-        return self._chances.least
+        """The score below which a box is left out unless asked for.
+
+        Of nano the best F1 of classes on training photographs, of other models what their authors use.
+        """
+        return self._asking.chances.least
 
     def detect(
         self, image: Any, labels: Sequence[Any], min_score: Threshold = None, *, tiles: Tiles = None
@@ -174,21 +164,20 @@ class Detector:
             DelegateError: If the model cannot be placed, proven or run.
         """
         question = self._question(labels, min_score, tiles)
-        sight = self._opened(image, question)
-        return self._answer(sight, sight.seen(self._engine, ROLE), question)
+        return self._alone(self._opened(image, question), question)
 
     def meaning(self, label: str) -> tuple[tuple[str, ...], str]:
         """Tell what a label is answered by, before any picture is looked at.
 
         Returns:
-            The classes whose boxes answer it, none where crops are compared; and the route, `class`, `similar` or
-            `crop`, empty where it cannot be judged.
+            The classes whose boxes answer it, none where crops or the model's own boxes are compared; and the route,
+            `class`, `similar`, `crop` or `text`, empty where it cannot be judged.
 
         Raises:
             InputError: If it is no text or blank.
             DelegateError: If a word that the lexicon does not have cannot be compared.
         """
-        (asked,), _ = self._labels.resolve([label])
+        (asked,), _ = self._asking.resolve([label])
         return tuple(self.classes[column] for column in asked.columns), asked.route
 
     def detect_many(
@@ -221,17 +210,23 @@ class Detector:
     def _each(self, images: Iterable[Any], question: Question, batch: int) -> Iterator[Detections]:
         opened = (self._opened(image, question) for image in images)
         if batch == 1:
-            yield from (self._answer(sight, sight.seen(self._engine, ROLE), question) for sight in opened)
+            yield from (self._alone(sight, question) for sight in opened)
             return
-        for group in _grouped(((sight, sight.pixels(self._engine)) for sight in opened), batch):
-            pixels = np.concatenate([pixels for _, pixels in group])
-            outputs, decision = self._engine.run(ROLE, {"pixels": pixels}, ("boxes", "scores"))
-            for place, (sight, _) in enumerate(group):
-                mine = {name: array[place : place + 1] for name, array in outputs.items()}
-                yield self._answer(sight, (mine, decision), question)
+        fitted = ((sight, arrays_of(self._engine, self._leaf, sight)) for sight in opened)
+        for group in _grouped(fitted, batch):
+            pictures = [arrays for _, arrays in group]
+            looks = [look_at_many(self._engine, self._leaf, pictures, part.words) for part in question.parts]
+            for sight, *seen in zip((sight for sight, _ in group), *looks, strict=True):
+                yield self._answer(sight, seen, question)
+
+    def _alone(self, sight: Sight, question: Question) -> Detections:
+        return self._answer(sight, [self._look(sight, part) for part in question.parts], question)
+
+    def _look(self, sight: Sight, part: Part) -> Look:
+        return look(self._engine, self._leaf, sight, part.words)
 
     def _question(self, labels: Sequence[Any], min_score: Threshold, tiles: Tiles) -> Question:
-        asked, decisions = self._labels.resolve(labels)
+        asked, decisions = self._asking.resolve(labels)
         default = self.default_min_score
         if isinstance(min_score, Mapping):
             there = {one.label: default for one in asked}
@@ -239,91 +234,123 @@ class Detector:
                 told = f"min_score names {unknown[0]!r:.80}, which is no label here; there is {_listed(list(there))}"
                 raise InputError(told)
             least = there | {label: _checked(score) for label, score in min_score.items() if score is not None}
-            limits = [(one, least[one.label]) for one in asked]
+            rows = [(one, least[one.label]) for one in asked]
         else:
             same = default if min_score is None else _checked(min_score)
-            limits = [(one, same) for one in asked]
-        return Question(limits, checked_tiles(tiles), decisions)
+            rows = [(one, same) for one in asked]
+        return Question(
+            parts=self._asking.parts(rows),
+            crops=[row for row in rows if row[0].route and not row[0].columns] if self._closed else [],
+            unjudged=tuple(one.label for one in asked if not one.route),
+            tiles=checked_tiles(tiles),
+            decisions=decisions,
+        )
 
     def _opened(self, image: Any, question: Question) -> Sight:
         sight = sight_of(image)
-        if question.tiles:
+        if question.tiles or not isinstance(self._leaf, NanoBoxes):
             sight.picture()
-        elif question.by_crops:
-            sight.picture(self._cropper.detail_wh)
+        elif question.crops and self._closed:
+            sight.picture(self._closed.cropper.detail_wh)
         return sight
 
-    def _answer(self, sight: Sight, whole: tuple[Outputs, Decision], question: Question) -> Detections:
-        seen = self._seen(sight, whole, question.tiles)
-        found, decisions = self._by_classes(seen, question), (*seen.decisions, *question.told())
-        if question.by_crops:
-            crops = self._cropper.look(sight, seen.boxes, seen.scores)
-            found += self._by_crops(crops.boxes_xyxy, crops.vectors, question)
-            decisions += crops.decisions
-        return _joined(found, question.unjudged, sight.size_wh, together(decisions[0], decisions))
+    def _answer(self, sight: Sight, looks: Sequence[Look], question: Question) -> Detections:
+        found: list[Found] = []
+        decisions: list[Decision] = []
+        for part, whole in zip(question.parts, looks, strict=True):
+            seen = self._seen(sight, whole, part, question.tiles)
+            found += self._by_scores(seen, part)
+            decisions += seen.decisions
+            if question.crops and self._closed:
+                crops = self._closed.cropper.look(sight, seen.boxes, seen.scores)
+                found += _by_crops(self._closed, crops, question.crops)
+                decisions += crops.decisions
+        decisions += question.told()
+        decision = together(decisions[0], decisions) if decisions else None
+        return _joined(found, question.unjudged, sight.size_wh, decision)
 
-    def _seen(self, sight: Sight, whole: tuple[Outputs, Decision], tiles: tuple[int, int] | None) -> Seen:
-        outputs, decision = whole
-        boxes = outputs["boxes"][0] * np.array(sight.size_wh * 2, np.float32)
-        seen = Seen(boxes=boxes, scores=outputs["scores"][0], parts=None, decisions=(decision,))
-        return self._tiled(sight, seen, tiles) if tiles else seen
+    def _seen(self, sight: Sight, whole: Look, part: Part, tiles: tuple[int, int] | None) -> Seen:
+        boxes, scores = self._read(whole[0], sight.size_wh, part)
+        seen = Seen(boxes=boxes, scores=scores, parts=None, decisions=(whole[1],))
+        return self._tiled(sight, seen, part, tiles) if tiles else seen
 
-    def _tiled(self, sight: Sight, whole: Seen, tiles: tuple[int, int]) -> Seen:
+    def _read(self, outputs: Outputs, size_wh: tuple[int, int], part: Part) -> Scored:
+        """Read boxes (a, 4) in pixels, and scores (a, columns)."""
+        boxes, scores = self._leaf.boxes(outputs, size_wh), part.scores(outputs)
+        if isinstance(self._leaf, NanoBoxes):  # whose graph cuts boxes off itself
+            return boxes, scores
+        boxes, left = within(boxes, size_wh)
+        return boxes, scores[left]
+
+    def _tiled(self, sight: Sight, whole: Seen, part: Part, tiles: tuple[int, int]) -> Seen:
         """Look at each tile as well; boxes that its inner edges cut are left out."""
         picture, size_wh = sight.picture(), sight.size_wh
         boxes, scores, decisions = [whole.boxes], [whole.scores], list(whole.decisions)
         for window in windows(size_wh, tiles):
-            tile = sight_of(picture.crop(tuple(window.tolist())))
-            outputs, decision = tile.seen(self._engine, ROLE)
-            corner, side = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
-            places = (outputs["boxes"][0] * side + corner).astype(np.float32)
+            outputs, decision = self._look(sight_of(picture.crop(tuple(window.tolist()))), part)
+            width, height = (window[2:] - window[:2]).tolist()
+            found, judged = self._read(outputs, (width, height), part)
+            places = (found + np.tile(window[:2], 2)).astype(np.float32)
             clear = ~cut(places, window, size_wh)
             boxes.append(places[clear])
-            scores.append(outputs["scores"][0][clear])
+            scores.append(judged[clear])
             decisions.append(decision)
         parts = np.repeat(np.arange(len(boxes)), [len(rows) for rows in boxes])
         return Seen(boxes=np.concatenate(boxes), scores=np.concatenate(scores), parts=parts, decisions=tuple(decisions))
 
-    def _by_classes(self, seen: Seen, question: Question) -> list[Found]:
-        """Choose the boxes of the labels that classes answer."""
-        best = self._chances.of_class(seen.scores.max(axis=0), range(len(self.classes)))
+    def _by_scores(self, seen: Seen, part: Part) -> list[Found]:
+        """Choose the boxes of the labels that scores answer."""
+        chances = self._asking.chances
+        best = chances.of_class(seen.scores.max(axis=0, initial=0.0), range(seen.scores.shape[1]))
         return [
-            self._of_label(seen, asked, [self._chances.score(column, least / asked.share) for column in asked.columns])
-            for asked, least in question.hopeful(best)
+            self._of_label(seen, asked, [chances.score(column, least / asked.share) for column in asked.columns])
+            for asked, least in part.hopeful(best)
         ]
 
     def _of_label(self, seen: Seen, asked: Asked, floors: list[float]) -> Found:
         columns = list(asked.columns)
         places = np.flatnonzero((seen.scores[:, columns] >= np.array(floors, np.float32)).any(axis=1))
-        chances = self._chances.of_class(seen.scores[places][:, columns], columns) * asked.share
+        chances = self._asking.chances.of_class(seen.scores[places][:, columns], columns) * asked.share
         best, chances = chances.argmax(axis=1), chances.max(axis=1, initial=0.0)
         parts = None if seen.parts is None else seen.parts[places]
-        kept = suppressed(seen.boxes[places], chances, self._max_overlap, MOST, parts)
+        kept = suppressed(seen.boxes[places], chances, self._leaf.max_overlap, MOST, parts)
         return Found(
             asked=asked,
             boxes=seen.boxes[places[kept]],
             chances=chances[kept],
-            classes=tuple(self.classes[columns[at]] for at in best[kept]),
+            classes=tuple(self.classes[columns[at]] if self.classes else "" for at in best[kept]),
         )
 
-    def _by_crops(self, boxes: NDArray[np.float32], vectors: NDArray[np.float32], question: Question) -> list[Found]:
-        """Choose the crops that look like the labels which no class answers."""
-        rows = question.by_crops
-        labels = np.stack([asked.vector for asked, _ in rows if asked.vector is not None])
-        evidence = self._cropper.evidence(vectors, labels)
-        found = []
-        for column, (asked, least) in enumerate(rows):
-            slope, intercept = self._chances.example if asked.route == EXAMPLE else self._chances.crop
-            chances = chance(slope * evidence[:, column] + intercept)
-            # Of two crops the better one stays, so those below the limit take none away.
-            enough = np.flatnonzero(chances >= least)
-            if enough.size:
-                kept = enough[apart(boxes[enough], evidence[enough, column])]
-                found.append(Found(asked=asked, boxes=boxes[kept], chances=chances[kept], classes=("",) * len(kept)))
-        return found
+
+def _asking(engine: Engine, leaf: Any, wishes: Mapping[str, Any]) -> Asking:
+    """Give what finds out what labels mean to this detector."""
+    if hasattr(leaf, "classes"):
+        return ClosedSet(engine.manifest, leaf, **wishes)
+    from nearsight.detect.openset import Inside, Outside
+
+    return Inside(engine.manifest, leaf) if hasattr(leaf, "prompts") else Outside(engine, leaf)
 
 
-def _joined(found: list[Found], unjudged: tuple[str, ...], size_wh: tuple[int, int], decision: Decision) -> Detections:
+def _by_crops(closed: ClosedSet, crops: Crops, rows: Sequence[tuple[Asked, float]]) -> list[Found]:
+    """Choose the crops that look like the labels which no class answers."""
+    labels = np.stack([asked.vector for asked, _ in rows if asked.vector is not None])
+    evidence = closed.cropper.evidence(crops.vectors, labels)
+    found = []
+    for column, (asked, least) in enumerate(rows):
+        slope, intercept = closed.chances.example if asked.route == EXAMPLE else closed.chances.crop
+        chances = chance(slope * evidence[:, column] + intercept)
+        # Of two crops the better one stays, so those below the limit take none away.
+        enough = np.flatnonzero(chances >= least)
+        if enough.size:
+            boxes = crops.boxes_xyxy
+            kept = enough[apart(boxes[enough], evidence[enough, column])]
+            found.append(Found(asked=asked, boxes=boxes[kept], chances=chances[kept], classes=("",) * len(kept)))
+    return found
+
+
+def _joined(
+    found: list[Found], unjudged: tuple[str, ...], size_wh: tuple[int, int], decision: Decision | None
+) -> Detections:
     """Put the boxes of all labels together, best first."""
     chances = np.concatenate([np.zeros(0), *(one.chances for one in found)])
     order = np.argsort(-chances, kind="stable")

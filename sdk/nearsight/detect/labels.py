@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from nearsight.detect.boxes import CLASS, CROP, EXAMPLE, SIMILAR
-from nearsight.detect.lexicon import meaning, names_nothing
+from nearsight.detect.lexicon import forms, meaning, names_nothing, normalised
 from nearsight.errors import InputError
 from nearsight.sight import Sight, sight_of
 from nearsight.tokens import cleaned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,10 +35,11 @@ class Asked:
 
     Attributes:
         label: the text as it was given; of a picture the name of its file, or a number.
-        route: `class`, `similar`, `crop` or `example`; empty where nothing can be said.
-        columns: numbers of the model's classes that answer it; empty on the other routes.
+        route: `class`, `similar`, `crop`, `example` or `text`; empty where nothing can be said.
+        columns: numbers of the scores that answer it, those of the model's classes or its own; empty where crops do.
         share: what the classes' chance is multiplied by.
-        vector: float32 (d,), what crops are compared with; None where classes answer.
+        vector: float32 (d,), what crops or a detector's own boxes are compared with; None where there is none.
+        said: how a detector that takes any words is asked; empty where it is not.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Asked:
     columns: tuple[int, ...] = ()
     share: float = 1.0
     vector: NDArray[np.float32] | None = None
+    said: str = ""
 
 
 class Labels:
@@ -60,6 +62,8 @@ class Labels:
 
     def __init__(self, classes: Sequence[str], near: Nearness, words: Words, chances: Chances) -> None:
         self._numbers = {name: number for number, name in enumerate(classes)}
+        # Classes that the lexicon has never heard of, as a model that was trained further may have them.
+        self._unlisted = {normalised(name): number for number, name in enumerate(classes) if meaning(name) is None}
         self._near, self._words, self._chances = near, words, chances
         self._known: dict[str, Asked] = {}
 
@@ -71,7 +75,7 @@ class Labels:
             PictureUnreadableError: If an example cannot be read.
             DelegateError: If the encoder is needed and cannot be placed, proven or run.
         """
-        _check(labels, self._known)
+        check_labels(labels, self._known)
         texts = list(dict.fromkeys(label for label in labels if isinstance(label, str)))
         if len(self._known) + len(texts) > MOST:
             self._known = {}  # another thread may still read the old one
@@ -89,7 +93,10 @@ class Labels:
         for text in texts:
             found = meaning(text) or meaning(self._words.english(text) or "")
             columns = tuple(self._numbers[name] for name in found.classes if name in self._numbers) if found else ()
-            if found and columns:
+            own = next((self._unlisted[form] for form in forms(normalised(text)) if form in self._unlisted), None)
+            if own is not None:
+                known[text] = Asked(label=text, route=CLASS, columns=(own,))
+            elif found and columns:
                 route, share = (CLASS, 1.0) if found.exact else (SIMILAR, self._chances.narrower)
                 known[text] = Asked(label=text, route=route, columns=columns, share=share)
             elif names_nothing(text) or not self._words.encoder.reads(text):
@@ -130,7 +137,16 @@ def example_names(labels: Iterable[Any]) -> list[tuple[str, Any]]:
     return named
 
 
-def _check(labels: Any, known: Mapping[str, Asked]) -> None:
+def check_labels(labels: Any, known: Container[str] = ()) -> None:
+    """Refuse labels that are none.
+
+    Args:
+        labels: As a caller gave them.
+        known: Texts that were looked at before.
+
+    Raises:
+        InputError: If there is no label, or one that is neither text nor picture, or blank.
+    """
     if isinstance(labels, (str, bytes, np.ndarray, Image.Image)) or not hasattr(labels, "__len__"):
         raise InputError("labels is a list of texts or pictures; write ['car', 'person']")
     wrong = [

@@ -84,7 +84,7 @@ def meaning(label: str) -> Meaning | None:
     bare = _without_qualities(text)
     if bare != text and (found := _known(bare)) is not None:
         return Meaning(classes=found.classes, exact=False)
-    above = next((name for form in _forms(bare) if (name := taxonomy().get(form)) is not None), None)
+    above = next((name for form in forms(bare) if (name := taxonomy().get(form)) is not None), None)
     return Meaning(classes=(above,), exact=False) if above else None
 
 
@@ -122,6 +122,17 @@ def names_nothing(label: str) -> bool:
     return _negated(text) or not any(map(str.isalnum, _bare(text)))
 
 
+def negates(label: str) -> bool:
+    """Whether a label says that something is not there, or names nothing by any letter.
+
+    Example:
+        >>> [negates(label) for label in ("no cat", "不是猫", "???", "red")]
+        [True, True, True, False]
+    """
+    text = normalised(label)
+    return _negated(text) or not any(map(str.isalpha, text))
+
+
 def _negated(text: str) -> bool:
     rest = _NOT_ZH_BEFORE.sub("", text)
     return bool(_NOT_EN.search(text) or _NOT_ZH.search(text) or (rest != text and _known(_without_qualities(rest))))
@@ -133,7 +144,7 @@ def _idiom(text: str) -> bool:
     if HAN.search(text):
         return text.endswith(chinese)
     words = _PREPOSITION.split(text)[0].split(" ")[-_LONGEST:]
-    return any(form in english for at in range(len(words)) for form in _forms("".join(words[at:])))
+    return any(form in english for at in range(len(words)) for form in forms("".join(words[at:])))
 
 
 def _bare(text: str) -> str:
@@ -159,7 +170,7 @@ def _english_kinds(text: str) -> frozenset[str] | None:
         if (found := _known(" ".join(head[at:]))) is not None:
             return frozenset(found.classes)
     _, singles = _by_language()
-    within = [name for form in _forms(head[-1]) for name in singles if form.endswith(name)]
+    within = [name for form in forms(head[-1]) for name in singles if form.endswith(name)]
     if within:
         return frozenset(names()[max(within, key=len)].classes)
     stem = _DOER.sub("", head[-1])
@@ -174,11 +185,11 @@ def _english_kinds(text: str) -> frozenset[str] | None:
 
 
 def _known(text: str) -> Meaning | None:
-    return next((found for form in _forms(text) if (found := names().get(form)) is not None), None)
+    return next((found for form in forms(text) if (found := names().get(form)) is not None), None)
 
 
-def _forms(text: str) -> Iterator[str]:
-    """The text itself, then what it could be the plural of."""
+def forms(text: str) -> Iterator[str]:
+    """Give a normalised text itself, then what it could be the plural of."""
     yield text
     head, space, last = text.rpartition(" ")
     if last in _IRREGULAR:

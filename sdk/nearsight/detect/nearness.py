@@ -26,14 +26,15 @@ class Nearness:
     """Compares words with classes, each class standing where the mean of its names lies.
 
     Args:
-        manifest: The detector's page; its settings `near` and `near_kind` are what a word has to reach, by
-            `sureness`.
+        manifest: A page of an embedded detector; its settings `near` and `near_kind` are what a word has to reach, by
+            `sureness`, and its file of words says where its classes lie.
         words: The encoder of its family; it is loaded when the first word comes.
+        classes: Names of the classes, if they are others than the page's.
     """
 
-    def __init__(self, manifest: Manifest, words: Words) -> None:
+    def __init__(self, manifest: Manifest, words: Words, classes: Sequence[str] | None = None) -> None:
         self._manifest, self._words = manifest, words
-        self._names: list[str] = manifest.settings["classes"]
+        self._names = list(manifest.settings["classes"] if classes is None else classes)
 
     @property
     def least(self) -> float:
@@ -74,6 +75,16 @@ class Nearness:
     @cached_property
     def classes(self) -> NDArray[np.float32]:
         """Where each class's names lie: float32 (classes, d), of unit length."""
+        listed: list[str] = self._manifest.settings["classes"]
+        rows = dict(zip(listed, self._listed, strict=True))
+        others = [name for name in self._names if name not in rows]
+        if others:
+            rows |= dict(zip(others, self._words.vectors(others), strict=True))
+        return np.stack([rows[name] for name in self._names])
+
+    @property
+    def _listed(self) -> NDArray[np.float32]:
+        """Where the classes of the page lie."""
         file = self._manifest.files[WORDS]["npz"]
         with translated():
             file.check()

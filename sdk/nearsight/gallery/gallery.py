@@ -303,6 +303,7 @@ class Gallery:
             return GalleryStats(
                 path=self.path,
                 items=store.count(),
+                model=store.fact("model"),
                 space=store.fact("space"),
                 dimensions=store.fact("dimensions"),
                 models=store.counts("model"),

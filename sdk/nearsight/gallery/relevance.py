@@ -50,7 +50,7 @@ def judged(
 
     Where the encoder does not calibrate such a query (it returns None, as it may for pictures), relevance is the
     cosine, stretched so that 0.2 and less is 0 and 1 is 1, and nothing is left out by default: the nearest pictures
-    are an answer even where none is near.
+    are an answer even where none is near. Of a text nothing more is said: what its cosine is worth differs by model.
 
     Args:
         encoder: the encoder that made the query's vector.
@@ -65,7 +65,7 @@ def judged(
     calibrated = encoder.relevance(query, vectors, text, considered) if len(vectors) else np.empty(0, np.float32)
     if calibrated is None:
         relevance = (vectors @ query - np.float32(UNRELATED_COSINE)) / np.float32(1.0 - UNRELATED_COSINE)
-        usual, shown = 0.5, 0.0
+        usual, shown = (0.5 if text is None else 0.0), 0.0
     else:
         relevance = np.asarray(calibrated, np.float32)
         usual = shown = float(encoder.default_min_relevance)

@@ -58,7 +58,7 @@ def planned(planner: Planner, question: str, scene: Scene, policy: Policy) -> Pl
     from nearsight_npu.remote import Request
 
     def request(_: Plan) -> Request:
-        return Request(instruction=_instruction(scene), text=question, max_tokens=400, max_chars=4000)
+        return Request(instruction=instruction(scene), text=question, max_tokens=400, max_chars=4000)
 
     def accept(said: str, local: Plan) -> Plan:
         steps = read_steps(said, question, scene, local)
@@ -78,9 +78,11 @@ def planned(planner: Planner, question: str, scene: Scene, policy: Policy) -> Pl
 
 
 def _account(plan: Plan, latency_ms: float) -> Decision:
-    """Account for a plan that no model took part in."""
+    """Account for a plan: who made it says so, unless the rules did."""
     from nearsight_npu import Decision, Measured, Rung
 
+    if plan.decision is not None:
+        return plan.decision
     reason = f"understood {plan.confidence:.0%} of the question"
     rung = Rung(target=RULES, precision=EXACT, confidence=plan.confidence, reason=reason, latency_ms=latency_ms)
     return Decision(
@@ -159,7 +161,8 @@ def _check_values(arguments: dict[str, Any], question: str, scene: Scene) -> Non
         raise RemoteError("the plan's time ends before it begins")
 
 
-def _instruction(scene: Scene) -> str:
+def instruction(scene: Scene) -> str:
+    """Say to a language model what a plan is, and what there is to plan with."""
     names = [name[:CAMERA_LENGTH] for name in scene.cameras[:CAMERAS_SENT]]
     return _INSTRUCTION.format(
         most=MOST_STEPS,

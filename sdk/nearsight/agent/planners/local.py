@@ -1,0 +1,93 @@
+"""A second opinion on the plan by a language model on this machine, asked where the rules understood too little.
+
+What it says is checked like a stranger's letter, as a plan from elsewhere is; one that fails a check is dropped whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nearsight.agent.planners.remote import EXACT, RULES, instruction, read_steps
+from nearsight.agent.planners.rules import RulePlanner
+from nearsight.engine import AUTO, Engine
+from nearsight.errors import RemoteError
+from nearsight.families.lookup import leaf
+from nearsight.sight import together
+from nearsight_npu import Rung
+
+if TYPE_CHECKING:
+    from nearsight.agent.planners.rules import Scene
+    from nearsight.agent.steps import Plan
+    from nearsight.families.language import Language
+    from nearsight_npu import Decision, Policy
+
+LONGEST = 300  # tokens of a plan
+_PLANNED = {"en": "planned by {}", "zh": "由{}规划"}
+_UNUSABLE = {
+    "en": "{} was asked and gave no usable plan; the rules' plan stands",
+    "zh": "询问了{}，但没有得到可用的计划，沿用规则的计划",
+}
+
+
+class LocalPlanner:
+    """Plans by the rules, and asks an installed language model where they did not understand all of the question.
+
+    Args:
+        model: Name of a model that plans, such as `qwen2.5-0.5b-instruct`.
+        target: Where to run; `auto` lets the delegate choose.
+        policy: How the delegate may behave.
+        threads: Threads of one run.
+
+    Raises:
+        UnknownModelError: If no model bears this name, or it does not plan.
+        MissingFilesError: If one of its files is not there.
+        ModelError: If no family reads it, or one of its own files cannot be followed.
+    """
+
+    def __init__(
+        self, model: str, *, target: str = AUTO, policy: Policy | None = None, threads: int | None = None
+    ) -> None:
+        wishes: dict[str, Any] = {"target": target, "policy": policy, "threads": threads}
+        self._engine = Engine.shared(model, capability="plan", **wishes)
+        self._language: Language = leaf(self._engine.manifest)
+        self._rules = RulePlanner()
+
+    def plan(self, question: str, scene: Scene) -> Plan:
+        """Turn a question into steps; the decision says who planned."""
+        plan = self._rules.plan(question, scene)
+        if plan.confidence >= 1:
+            return plan
+        runs: list[Decision] = []
+        talk = (("system", instruction(scene)), ("user", question))
+        said = "".join(self._language.reply(self._engine, talk, runs, longest=LONGEST))
+        name, reason = self._engine.manifest.name, ""
+        try:
+            steps = tuple(
+                step if step in plan.steps else replace(step, source=name)
+                for step in read_steps(said, question, scene, plan)
+            )
+            plan = replace(plan, steps=steps, notes=(_PLANNED[plan.language].format(name),))
+        except RemoteError as error:
+            reason = str(error)
+            plan = replace(plan, notes=(*plan.notes, _UNUSABLE[plan.language].format(name)))
+        return replace(plan, decision=_account(together(runs[-1], runs), plan.confidence, reason))
+
+
+def _account(spoken: Decision, understood: float, reason: str) -> Decision:
+    """Name the rules' rung before the model's own."""
+    assert spoken.measured is not None
+    first = Rung(
+        target=RULES, precision=EXACT, confidence=understood, reason=f"understood {understood:.0%} of the question"
+    )
+    second = Rung(
+        target=spoken.target,
+        precision=spoken.precision,
+        confidence=None,
+        reason=reason or "asked for a plan",
+        latency_ms=spoken.measured.latency_ms,
+        failed=bool(reason),
+    )
+    if reason:
+        return replace(spoken, target=RULES, precision=EXACT, model_hash="", rungs=(first, second))
+    return replace(spoken, rungs=(first, second))
