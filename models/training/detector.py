@@ -280,9 +280,9 @@ def write_page(root: Path, full: Path, names: list[str]) -> None:
         # A full-HD frame is fitted in less than half of the time, and found things are the same (AP50 of 140
         # photographs of detection/dev, enlarged five times: .403 with 1.0, .401 with 1.5, .389 with the usual 3.0).
         "reducing_gap = 1.3",
-        # The same again: AP50 and AP of detection/dev, enlarged to 1,920 pixels, are .374 and .239 averaged, .379 and
-        # .237 with the gap above, .374 and .239 with bicubic alone; enlarged to 1,024, .380 and .240, .379 and .239,
-        # .377 and .235.
+        # The same again: AP50 and AP of detection/dev, enlarged to 1,920 pixels, are .378 and .239 averaged (an array's
+        # two rows in each place), .379 and .237 with the gap above, .374 and .239 with bicubic alone; enlarged to
+        # 1,024, .378 and .240, .379 and .239, .377 and .235.
         "averaged_from = 2.0",
         "",
         "[files.detect]",

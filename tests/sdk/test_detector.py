@@ -187,6 +187,24 @@ def test_what_crops_say_of_a_label_does_not_hang_on_its_limit(detector, photos) 
     assert some.to_dicts() == everything[everything.scores >= 0.05].to_dicts()
 
 
+def test_a_question_that_is_repeated_is_the_same_and_a_changed_one_is_not(detector, photos) -> None:
+    labels = ["cat", "dog"]
+    first, again = (detector.detect(photos / "cat.jpg", labels, 0.2).to_dicts() for _ in range(2))
+    labels[0] = "sofa"
+    changed = detector.detect(photos / "cat.jpg", labels, 0.2)
+    limits = {"cat": 0.99}
+    few = detector.detect(photos / "cat.jpg", ["cat"], limits)
+    limits["cat"] = 0.0
+    many = detector.detect(photos / "cat.jpg", ["cat"], limits)
+
+    assert first == again
+    assert "cat" not in changed.labels
+    assert len(few) < len(many)
+    detector.detect(photos / "cat.jpg", ["cat"], 1.0)
+    with pytest.raises(ns.InputError, match="min_score is a score"):
+        detector.detect(photos / "cat.jpg", ["cat"], True)
+
+
 def test_one_look_serves_every_question(detector, photos, monkeypatch) -> None:
     sight = Sight(photos / "astronaut.jpg")
     first = detector.detect(sight, ["person", "flag"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,7 @@ class Detector:
         self._closed = self._asking if isinstance(self._asking, ClosedSet) else None
         self.classes: tuple[str, ...] = self._asking.classes
         self.near = self._closed.near if self._closed else None
+        self._last: tuple[tuple[Any, ...], tuple[Any, ...], Threshold, Question] | None = None
 
     @property
     def default_min_score(self) -> float:
@@ -226,6 +228,23 @@ class Detector:
         return look(self._engine, self._leaf, sight, part.words)
 
     def _question(self, labels: Sequence[Any], min_score: Threshold, tiles: Tiles) -> Question:
+        """Understand a question, or remember the last one: frame after frame is asked the same."""
+        last, wishes = self._last, (type(min_score), type(tiles), tiles)
+        if (
+            last is not None
+            and last[1:3] == (wishes, min_score)
+            and isinstance(labels, (tuple, list))
+            and len(labels) == len(last[0])
+            and all(map(operator.is_, labels, last[0]))
+        ):
+            return last[3]
+        question = self._understood(labels, min_score, tiles)
+        # What may change in its owner's hands is understood anew.
+        same = not isinstance(min_score, Mapping) and all(isinstance(label, str) for label in labels)
+        self._last = (tuple(labels), wishes, min_score, question) if same else None
+        return question
+
+    def _understood(self, labels: Sequence[Any], min_score: Threshold, tiles: Tiles) -> Question:
         asked, decisions = self._asking.resolve(labels)
         default = self.default_min_score
         if isinstance(min_score, Mapping):
