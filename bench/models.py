@@ -2,7 +2,8 @@
 
 Shapes are those of ViT-B/32 and MobileCLIP2-S0; weights are random, so that nothing is fetched: speed and memory do not
 depend on them. All runs of one table take place in this process, in turn; a run is from files (or texts) to vectors of
-unit length. Each side takes its best batch of those tried. Memory and load times come from a process each.
+unit length. Each side takes its best batch of those tried. Memory and load times come from a process each. With one
+thread, times are processor time, which other work on the machine hardly lengthens; with more, they are the clock's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ from bench import measure
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+# The random models are those of the tests.
+sys.path.insert(0, str(ROOT / "tests" / "export"))
 SHAPES: dict[str, dict[str, Any]] = {
     "ViT-B-32": {"architecture": "clip", "preprocess": {}},
     "MobileCLIP2-S0": {
@@ -45,7 +49,6 @@ TEXTS = [
     "a cat",
 ]
 BATCHES, PHOTOS, CAMERA = (1, 4, 16), 16, (1600, 1200)
-THREADS = min(2, os.cpu_count() or 1)
 
 _LOAD = """
 import json, re, sys, time
@@ -97,22 +100,13 @@ class Ready:
 
 
 def made(name: str, home: Path) -> Ready:
-    """Save a random model, and export it with INT8."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
+    """Save a random model as the tests do, and export it with INT8."""
+    from tiny_encoders import open_clip_folder
 
     from nearsight.exporting import export_model
 
     shape, source = SHAPES[name], home / "source" / name
-    torch.manual_seed(0)
-    model = open_clip.create_model(name)
-    liven(model, shape["preprocess"])
-    source.mkdir(parents=True)
-    tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-    save_file(tensors, source / "open_clip_model.safetensors")
-    page = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": shape["preprocess"]}
-    (source / "open_clip_config.json").write_text(json.dumps(page))
+    open_clip_folder(source, name, preprocess=shape["preprocess"])
     entry = SimpleNamespace(
         name=name.lower(), architecture=shape["architecture"], capability="search", summary="random weights",
         languages=("en",), licence="Apache-2.0", trained_on=("nothing",), research_only=False, parameters=1,
@@ -121,27 +115,6 @@ def made(name: str, home: Path) -> Ready:
         warnings.simplefilter("ignore")
         export_model(entry, source, int8=True)
     return Ready(name=name, source=source, model=entry.name, files=photographs())
-
-
-def liven(model: Any, preprocess: dict[str, Any]) -> None:
-    """Give batch norms the statistics of real photographs, and branches a say: a random tower then tells pictures."""
-    import torch
-
-    size = model.visual.image_size
-    side = size if isinstance(size, int) else size[0]
-    norms = [part for part in model.visual.modules() if isinstance(part, torch.nn.BatchNorm2d)]
-    with torch.no_grad():
-        for key, weight in model.visual.named_parameters():
-            if "gamma" in key:
-                weight.fill_(0.5)
-        if norms:
-            shown = [Image.open(io.BytesIO(data)).convert("RGB").resize((side, side)) for data in photographs()[:8]]
-            pixels = torch.tensor(np.stack([np.asarray(picture) for picture in shown]))
-            model.visual.train()
-            for norm in norms:
-                norm.momentum = None
-            model.visual(pixels.permute(0, 3, 1, 2).float() / 255 if preprocess else pixels.float())
-    model.eval()
 
 
 def photographs() -> list[bytes]:
@@ -154,7 +127,9 @@ def photographs() -> list[bytes]:
     return (files * PHOTOS)[:PHOTOS]
 
 
-def sides(ready: Ready) -> tuple[dict[str, Callable[[int], np.ndarray]], dict[str, Callable[[int], np.ndarray]]]:
+def sides(
+    ready: Ready, threads: int
+) -> tuple[dict[str, Callable[[int], np.ndarray]], dict[str, Callable[[int], np.ndarray]]]:
     """Who encodes all files, and who encodes all texts, in batches of a size."""
     import onnxruntime
     import open_clip
@@ -164,14 +139,14 @@ def sides(ready: Ready) -> tuple[dict[str, Callable[[int], np.ndarray]], dict[st
     import nearsight_models
     from nearsight.families.lookup import leaf
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     model, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{ready.source}")
     model.eval()
     words = open_clip.get_tokenizer(ready.name)
     page = nearsight_models.load(ready.model)
     family = leaf(page)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
+    options.intra_op_num_threads = threads
     plain = {
         role: onnxruntime.InferenceSession(
             str(page.files[role]["fp32"].path), options, providers=["CPUExecutionProvider"]
@@ -213,7 +188,7 @@ def sides(ready: Ready) -> tuple[dict[str, Callable[[int], np.ndarray]], dict[st
     images: dict[str, Callable[[int], np.ndarray]] = {"torch eager": torch_images, "plain onnxruntime": plain_images}
     texts: dict[str, Callable[[int], np.ndarray]] = {"torch eager": torch_texts, "plain onnxruntime": plain_texts}
     for precision in ("fp32", "int8"):
-        encoder = ns.Encoder(ready.model, precision=precision, threads=THREADS)
+        encoder = ns.Encoder(ready.model, precision=precision, threads=threads)
         images[f"nearsight {precision}"] = lambda batch, encoder=encoder: np.concatenate(
             [encoder.images(some).vectors for some in _batches(ready.files, batch)]
         )
@@ -227,19 +202,27 @@ def _batches(items: list[Any], size: int) -> list[list[Any]]:
     return [items[at : at + size] for at in range(0, len(items), size)]
 
 
-def best(runs: dict[str, Callable[[int], np.ndarray]], count: int) -> dict[str, int]:
+def spent(work: Callable[[], object], threads: int) -> float:
+    """Seconds of one call: of the processor for one thread, of the clock for more."""
+    clock = time.process_time if threads == 1 else time.perf_counter
+    began = clock()
+    work()
+    return clock() - began
+
+
+def best(runs: dict[str, Callable[[int], np.ndarray]], count: int, threads: int) -> dict[str, int]:
     """For each side the batch that was fastest in two tries of each."""
     chosen = {}
     for name, run in runs.items():
         run(1)
         seconds = {
-            size: min(measure.timed(lambda s=size, r=run: r(s)) for _ in range(2)) for size in BATCHES if size <= count
+            size: min(spent(lambda s=size, r=run: r(s), threads) for _ in range(2)) for size in BATCHES if size <= count
         }
         chosen[name] = min(seconds, key=seconds.get)
     return chosen
 
 
-def loads(ready: Ready, place: Path) -> dict[str, dict[str, float]]:
+def loads(ready: Ready, place: Path, threads: int) -> dict[str, dict[str, float]]:
     """Seconds to the first two answers, and megabytes at the peak, of a fresh process each."""
     photo = place / "photo.jpg"
     photo.write_bytes(ready.files[0])
@@ -252,20 +235,20 @@ def loads(ready: Ready, place: Path) -> dict[str, dict[str, float]]:
         script = [sys.executable, "-c", _LOAD + _LOADS[code] + end]
         done = subprocess.run(
             [*script, str(ready.source), ready.model, precision, str(photo), str(ROOT)],
-            check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},
+            check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )  # fmt: skip
         found[name] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def compared(
-    title: str, runs: dict[str, Callable[[int], np.ndarray]], count: int, rounds: int
+    title: str, runs: dict[str, Callable[[int], np.ndarray]], count: int, rounds: int, threads: int
 ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """Time one table: rows for people, figures for the file."""
-    batches = best(runs, count)
+    batches = best(runs, count, threads)
     vectors = {name: run(batches[name]) for name, run in runs.items()}
     times = measure.interleaved(
-        {name: lambda n=name: measure.timed(lambda: runs[n](batches[n])) for name in runs}, rounds
+        {name: lambda n=name: spent(lambda: runs[n](batches[n]), threads) for name in runs}, rounds
     )
     rates = {name: [count / one for one in seconds] for name, seconds in times.items()}
     rows, figures = [], {}
@@ -292,19 +275,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.models", description=__doc__)
     parser.add_argument("--shape", choices=tuple(SHAPES), action="append")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     args = parser.parse_args()
     importable()
     parallel = measure.parallelism()
-    figures: dict[str, Any] = {"parallelism": parallel, "threads": THREADS}
+    figures: dict[str, Any] = {"parallelism": parallel, "threads": args.threads}
     measure.show("Models", [("parallelism of the machine (2 is two free cores)", f"{parallel}")])
     with tempfile.TemporaryDirectory(prefix="nearsight-bench-") as home:
         os.environ["NEARSIGHT_MODELS"] = f"{home}/models"
         for name in args.shape or SHAPES:
             ready = made(name, Path(home))
-            images, texts = sides(ready)
-            rows, of_images = compared("images", images, len(ready.files), args.rounds)
-            more, of_texts = compared("texts", texts, len(TEXTS), args.rounds)
-            fresh = loads(ready, Path(home))
+            images, texts = sides(ready, args.threads)
+            rows, of_images = compared("images", images, len(ready.files), args.rounds, args.threads)
+            more, of_texts = compared("texts", texts, len(TEXTS), args.rounds, args.threads)
+            fresh = loads(ready, Path(home), args.threads)
             rows += [
                 *more,
                 *(

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from nearsight_npu import Decision
 
 STRONG = 0.8
+# A threshold below this only takes out what was ruled out: nobody calibrated that model's relevance.
+CALIBRATED = 0.005
 LIKELY = 0.7  # not below the threshold of nano: what is hidden by default is not called likely
 
 

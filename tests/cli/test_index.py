@@ -193,3 +193,21 @@ def test_a_gallery_whose_model_is_gone_says_which(
     assert said.code == 2
     assert said.err.count("\n") == 1
     assert "'other'" in said.err
+
+
+def test_other_weights_under_the_same_name_are_noticed_and_the_remedy_works(
+    nearsight: Callable, folder: Path, tmp_path: Path, installed: Callable
+) -> None:
+    model, place = installed("nano", "other"), tmp_path / "g.nsg"
+    nearsight("index", folder, "-g", place, "--encoder", "other")
+    page = (model / "manifest.toml").read_text(encoding="utf-8")
+    (model / "manifest.toml").write_text(page.replace('space = "other', 'space = "another'), encoding="utf-8")
+
+    refused = nearsight("search", "a cat", "-g", place)
+    moved = nearsight("index", folder, "-g", place, "--encoder", "other")
+
+    assert refused.code == 2
+    assert "--encoder other" in refused.err
+    assert "open it with" not in refused.err
+    assert moved.code == 0
+    assert nearsight("search", "a cat", "-g", place, "-f").out.splitlines()[0].endswith("cat.jpg")

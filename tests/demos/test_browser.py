@@ -157,6 +157,7 @@ def test_a_question_that_is_offered_finds_something_here(demo: Demo) -> None:
     panel = demo.tab("Search")
 
     panel.get_by_role("button", name="a cat", exact=True).click()
+    demo.holds(sync_api.expect(panel.get_by_label("What are you looking for?")).to_have_value, "a cat")
     panel.get_by_role("button", name="Search", exact=True).click()
 
     demo.sees(panel.locator(".ns-card").first, "cat.jpg")
@@ -166,6 +167,7 @@ def test_search_says_plainly_when_nothing_matches_and_names_the_nearest(demo: De
     panel = demo.tab("Search")
 
     panel.get_by_role("button", name="a plate of sushi").click()
+    demo.holds(sync_api.expect(panel.get_by_label("What are you looking for?")).to_have_value, "a plate of sushi")
     panel.get_by_role("button", name="Search", exact=True).click()
 
     demo.sees(panel, "Nothing matches “a plate of sushi”.")

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import nearsight as ns
+from nearsight.detect.detector import MOST
 from nearsight.exporting import export_model
 
 if TYPE_CHECKING:
@@ -108,12 +109,21 @@ def assert_same(found: dict[str, np.ndarray], key: str, boxes: np.ndarray, score
     assert scores.std() > 0.01, "scores that differ"
 
 
-def assert_given(found: dict[str, np.ndarray], key: str, wanted: list[tuple[Any, ...]], scale: float) -> None:
-    """Hold what `detect` gives against torch's post-processing: boxes, score and number of the label, any order."""
-    given = found[f"given.{key}"]
+def assert_given(found: dict[str, np.ndarray], key: str, wanted: list[tuple[Any, ...]], scale: float) -> int:
+    """Hold what `detect` gives against torch's post-processing: boxes, score and number of the label, any order.
+
+    Returns:
+        How many boxes were held.
+    """
+    given, held = found[f"given.{key}"], 0
     for *box, score, label in wanted:
-        off = np.abs(given[:, :4] - np.array(box)).max(-1) * scale
-        assert ((off < BOX_PX) & (np.abs(given[:, 4] - score) < SCORE) & (given[:, 5] == label)).any(), (key, box)
+        mine = given[given[:, 5] == label]
+        if len(mine) == MOST and score < mine[:, 4].min() + SCORE:
+            continue  # no more are given of one label
+        held += 1
+        off = np.abs(mine[:, :4] - np.array(box)).max(-1) * scale
+        assert ((off < BOX_PX) & (np.abs(mine[:, 4] - score) < SCORE)).any(), (key, box)
+    return held
 
 
 @pytest.mark.parametrize("architecture", ["owlv2", "grounding-dino", "rt-detr"])
@@ -155,6 +165,7 @@ def test_owlv2_gives_transformers_boxes_and_scores_for_other_words(canvas, album
 
     found = torchless(LOOK, tmp_path / "models", album, "tiny", json.dumps(QUESTIONS))
 
+    held = 0
     for number, texts in enumerate(questions):
         for place, picture in enumerate(opened(album)):
             given = processor(
@@ -171,11 +182,45 @@ def test_owlv2_gives_transformers_boxes_and_scores_for_other_words(canvas, album
             cut = np.clip(best["boxes"].numpy(), 0, picture.size * 2)
             rows = zip(cut, best["scores"].tolist(), best["labels"].tolist(), strict=True)
             inside = [(*b, s, n) for b, s, n in rows if (b[2:] - b[:2]).min() > 0]
-            top = {
-                n: sorted((row for row in inside if row[5] == n), key=lambda row: -row[4])[:20]
-                for n in {r[5] for r in inside}
-            }
-            assert_given(found, key, [row for rows in top.values() for row in rows], scale)
+            held += assert_given(found, key, inside, scale)
+    assert held > 50
+
+
+def test_owlv2_as_one_graph_with_its_words_inside_gives_the_same(album, tmp_path, torchless, entry):
+    """The cut of the hub's ready exports, made here."""
+    from nearsight.exporting.hubfolder import kept_files, pictures_file
+    from nearsight.exporting.tracing import traced
+    from nearsight.exporting.writing import Exported, written
+
+    class Whole(torch.nn.Module):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, pixel_values: Any, attention_mask: Any) -> Any:
+            seen = self.model(input_ids=input_ids, pixel_values=pixel_values, attention_mask=attention_mask)
+            return seen.logits, seen.pred_boxes
+
+    model = tiny.owlv2(tmp_path / "source")
+    export_model(entry("apart", "owlv2", "detect"), tmp_path / "source", folder=tmp_path / "models")
+    out = tmp_path / "models" / "whole"
+    (out / "onnx").mkdir(parents=True)
+    ids = torch.randint(1, 400, (2, 16))
+    arrays = {"input_ids": ids, "pixel_values": torch.rand(1, 3, 64, 64), "attention_mask": torch.ones_like(ids)}
+    words = {0: "text_batch_size", 1: "sequence_length"}
+    varying = {"input_ids": words, "attention_mask": words, "pixel_values": {0: "batch_size"}}
+    traced(Whole(model), out / "onnx" / "model.onnx", arrays, ["logits", "pred_boxes"], varying)
+    assets = [*kept_files(tmp_path / "source", out), pictures_file(tmp_path / "source", out)]
+    made = Exported(graphs={"detect": out / "onnx" / "model.onnx"}, golden={}, assets=assets)
+    written(entry("whole", "owlv2", "detect"), made, out)
+
+    apart, whole = (
+        torchless(LOOK, tmp_path / "models", album, name, json.dumps(QUESTIONS)) for name in ("apart", "whole")
+    )
+
+    for key in (key for key in apart if key.startswith(("boxes", "scores"))):
+        assert whole[key].shape == apart[key].shape
+        assert np.abs(whole[key] - apart[key]).max() < SCORE
 
 
 def test_owlv2_looks_for_what_a_picture_shows_as_transformers_does(album, tmp_path, torchless, entry):
@@ -228,6 +273,7 @@ def test_grounding_dino_gives_transformers_boxes_and_scores_for_other_phrases(al
 
     found = torchless(LOOK, tmp_path / "models", album, "tiny", json.dumps(QUESTIONS))
 
+    held = 0
     for number, labels in enumerate(QUESTIONS):
         for place, picture in enumerate(opened(album)):
             given = processor(text=[labels], images=picture, return_tensors="pt")
@@ -243,7 +289,8 @@ def test_grounding_dino_gives_transformers_boxes_and_scores_for_other_phrases(al
             assert_same(found, key, whole["boxes"].numpy(), scores, scale)
             cut = np.clip(whole["boxes"].numpy(), 0, picture.size * 2)
             rows = [(*cut[at], scores[at, n], n) for at, n in np.argwhere(scores >= 0.3 + SCORE)]
-            assert_given(found, key, [row for row in rows if min(row[2] - row[0], row[3] - row[1]) > 0], scale)
+            held += assert_given(found, key, [row for row in rows if min(row[2] - row[0], row[3] - row[1]) > 0], scale)
+    assert held > 50
 
 
 def phrases(ids: list[int]) -> list[slice]:
@@ -264,6 +311,7 @@ def test_rt_detr_gives_transformers_boxes_and_scores(second, album, tmp_path, to
 
     found = torchless(LOOK, tmp_path / "models", album, "tiny", json.dumps([labels]))
 
+    held = 0
     for place, picture in enumerate(opened(album)):
         with torch.no_grad():
             seen = model(**processor(images=picture, return_tensors="pt"))
@@ -275,7 +323,8 @@ def test_rt_detr_gives_transformers_boxes_and_scores(second, album, tmp_path, to
         cut = np.clip(best["boxes"].numpy(), 0, picture.size * 2)
         rows = zip(cut, best["scores"].tolist(), best["labels"].tolist(), strict=True)
         inside = [(*b, s, n) for b, s, n in rows if (b[2:] - b[:2]).min() > 0 and s > 0.3 + SCORE]
-        assert_given(found, f"0.{place}", inside, scale)
+        held += assert_given(found, f"0.{place}", inside, scale)
+    assert held > 50
 
 
 def test_a_class_of_a_models_own_is_asked_by_name_and_other_words_by_crops(album, tmp_path, torchless, entry):

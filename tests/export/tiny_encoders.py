@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from PIL import Image
 
 ENGLISH = [
     "a dog",
@@ -108,19 +108,42 @@ def chinese_clip_processor(side: int = SIDE) -> Any:
 
 
 def open_clip_folder(folder: Path, name: str, *, preprocess: dict[str, Any] | None = None) -> Any:
-    """Save an open_clip model of this architecture, full size, random; give the model."""
+    """Save an open_clip model of this architecture, full size, random but able to tell pictures apart; give the model."""
     import open_clip
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    model = _lively_norms(open_clip.create_model(name))
+    model = open_clip.create_model(name)
+    _settled(model.visual)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {key: tensor.contiguous() for key, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
+    tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "open_clip_model.safetensors")
     page = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": preprocess or {}}
     (folder / "open_clip_config.json").write_text(json.dumps(page))
-    return model
+    return model.eval()
+
+
+def _settled(tower: Any) -> None:
+    """Give batch norms the statistics of real photographs, and branches a say.
+
+    Otherwise a random tower of convolutions gives one vector for all pictures, and proves nothing.
+    """
+    norms = [part for part in tower.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    if not norms:
+        return
+    size = tower.image_size
+    side = size if isinstance(size, int) else size[0]
+    photos = sorted((Path(__file__).parent.parent / "photos").glob("*.jpg"))
+    shown = np.stack([np.asarray(Image.open(path).convert("RGB").resize((side, side))) for path in photos])
+    with torch.no_grad():
+        for key, weight in tower.named_parameters():
+            if "gamma" in key:
+                weight.fill_(0.5)
+        for norm in norms:
+            norm.momentum = None  # the mean of what was seen
+        tower.train()
+        tower(torch.tensor(shown).permute(0, 3, 1, 2).float() / 255)
+        tower.eval()
 
 
 def _text(**more: Any) -> dict[str, Any]:
@@ -146,14 +169,4 @@ def _lively(model: Any) -> Any:
                 weight.normal_(0, 0.2)
             elif name.endswith("bias"):
                 weight.normal_(0, 0.05)
-    return model.eval()
-
-
-def _lively_norms(model: Any) -> Any:
-    """Give batch norms statistics as if something had been learned, so that folding them is put to the test."""
-    drawn = torch.Generator().manual_seed(1)
-    for part in model.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):
-            part.running_mean.copy_(0.1 * torch.randn(part.running_mean.shape, generator=drawn))
-            part.running_var.copy_(0.5 + torch.rand(part.running_var.shape, generator=drawn))
     return model.eval()

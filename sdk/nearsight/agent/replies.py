@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from nearsight.wording import LIKELY, STRONG
+from nearsight.wording import CALIBRATED, LIKELY, STRONG
 
 if TYPE_CHECKING:
     from nearsight.agent.steps import Plan, Step
+    from nearsight.values import Hit
 
 # Each sentence in both languages; what stands in braces is filled in.
 _TEMPLATES: dict[str, tuple[str, str]] = {
@@ -34,6 +35,11 @@ _TEMPLATES: dict[str, tuple[str, str]] = {
     "matches": (
         '{count} of {total} pictures match "{query}"{scope}; the best has relevance {best:.2f}{taken}.',
         "{scope}{total}张照片中有{count}张符合“{query}”，最相关的相关度为{best:.2f}{taken}。",
+    ),
+    "nearest": (
+        "which of the {total} pictures{scope} show \"{query}\" cannot be told: the gallery's model is not calibrated. "
+        "The nearest has relevance {best:.2f}{taken}.",
+        "{scope}无法判断{total}张照片中哪些符合“{query}”：图库所用模型未经校准。最接近的相关度为{best:.2f}{taken}。",
     ),
     "taken": (", taken {}", "，拍摄于{}"),
     "by": (" by {}", "（{}）"),
@@ -73,7 +79,7 @@ _TEMPLATES: dict[str, tuple[str, str]] = {
     "not called": ("{} was not called: {}.", "没有调用{}：{}。"),
     "why refused": ("it needs approval", "需要批准"),
     "why nothing found": ("the condition does not hold", "条件不成立"),
-    "why unknown": ("nothing could be looked at, so nobody knows", "没有可看的照片，条件无法判断"),
+    "why unknown": ("nothing could be looked at or told, so nobody knows", "没有可看的照片或无法判断，条件是否成立不得而知"),
     "no camera": (
         'There is no camera "{}" in this gallery; there are: {}.',
         "图库里没有摄像头“{}”；现有：{}。",
@@ -159,14 +165,24 @@ class _Speech:
         if not matches:
             return self._none(step, told, result)
         best = step.items[0]
+        if result["min_relevance"] < CALIBRATED:
+            return self._nearest(step, told, result)
         sure = self("yes" if best.relevance >= STRONG else "likely" if best.relevance >= LIKELY else "perhaps")
         amount = self("or more", matches) if matches == step.arguments["k"] else matches
-        taken = self("taken", _when(best.captured_at)) if best.captured_at else ""
-        taken += self("by", best.camera) if best.camera else ""
-        total = result["total_considered"]
+        total, taken = result["total_considered"], self._taken(best)
         return (sure if exists else "") + self(
             "matches", count=amount, total=total, best=best.relevance, taken=taken, **told
         )
+
+    def _nearest(self, step: Step, told: dict[str, str], result: dict[str, Any]) -> str:
+        """Say what is nearest, where no threshold tells what matches."""
+        best, total = step.items[0], result["total_considered"]
+        said = self("nearest", total=total, best=best.relevance, taken=self._taken(best), **told)
+        return said[0].upper() + said[1:]
+
+    def _taken(self, best: Hit) -> str:
+        taken = self("taken", _when(best.captured_at)) if best.captured_at else ""
+        return taken + (self("by", best.camera) if best.camera else "")
 
     def _none(self, step: Step, told: dict[str, str], result: dict[str, Any]) -> str:
         total, best, least = (result[name] for name in ("total_considered", "best_relevance", "min_relevance"))
@@ -192,6 +208,8 @@ class _Speech:
         if not count:
             return self._none(step, told, result)
         total, least = result["total_considered"], result["min_relevance"]
+        if least < CALIBRATED:
+            return self._nearest(step, told, result)
         return self("counted pictures", count=count, total=total, least=least, **told)
 
     def _detected(self, image: str, result: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ OPTIONS = {
     "source": ("pull", "export"),
     "batch": ("export",),
     "canvas": ("export",),
+    "int8": ("export",),
     "capability": ("list", "recommend"),
     "language": ("recommend",),
     "memory_mb": ("recommend",),
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="COMMIT", help="pull: another commit than the one that is pinned")
     parser.add_argument("--batch", type=_count, metavar="N", help="export: pictures or texts of a run (any number)")
     parser.add_argument("--canvas", type=_size, metavar="WxH", help="export: pixels that a detector looks at")
+    parser.add_argument("--int8", action="store_true", default=None, help="export: also INT8, for search models")
     parser.add_argument("--capability", choices=CAPABILITIES, help="list, recommend: what it shall serve")
     parser.add_argument("--language", metavar="CODE", help="recommend: a language it must know, such as zh")
     parser.add_argument("--memory-mb", type=_megabytes, metavar="MB", help="recommend: most memory of its weights")
@@ -195,7 +197,7 @@ def _export(args: argparse.Namespace) -> int:
     from nearsight.exporting import export_model
 
     entry = _entry(args)
-    export_model(entry, args.source or _origin(entry), batch=args.batch, canvas=args.canvas)
+    export_model(entry, args.source or _origin(entry), batch=args.batch, canvas=args.canvas, int8=bool(args.int8))
     return _installed(nearsight_models.load(entry.name), as_json=args.json)
 
 

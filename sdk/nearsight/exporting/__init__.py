@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearsight.errors import ModelError, translated
+from nearsight.errors import InputError, ModelError, translated
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -53,13 +53,14 @@ def export_model(
         folder: Where installed models lie; None is the models folder.
         batch: How many pictures or texts a run takes; None lets it vary.
         canvas: Width and height of what a detector looks at; None takes the model's own.
-        int8: Whether to add INT8 files where they are much smaller and torch's answers hold; `precision="int8"` takes
-            them.
+        int8: Whether to add INT8 files to an encoder's where they are much smaller and torch's answers hold;
+            `precision="int8"` takes them.
 
     Returns:
         The installed model's folder. What was installed under the name before stays until the new one is whole.
 
     Raises:
+        InputError: If INT8 is asked for of another model than an encoder.
         ModelError: If no exporter makes the architecture, a library is missing, or the source cannot be read.
     """
     from nearsight.exporting.writing import written
@@ -71,6 +72,8 @@ def export_model(
             f"{entry.name} was to be exported; there is no exporter for the architecture {entry.architecture!r}; "
             f"there is one for {', '.join(EXPORTERS)}; pull it instead: nearsight models pull {entry.name}"
         )
+    if int8 and entry.capability != "search":
+        raise InputError(f"{entry.name} was to be exported in INT8; that is made of search models only; leave it out")
     with translated():
         home = folder or models_folder()
     home.mkdir(parents=True, exist_ok=True)

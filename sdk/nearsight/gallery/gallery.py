@@ -356,11 +356,11 @@ class Gallery:
         identity = self._encoder.identity
         space, dimensions, model = store.fact("space"), store.fact("dimensions"), store.fact("model")
         if (identity.space, identity.dimensions) != (space, dimensions):
+            other = f'open it with encoder="{model}", or ' if model != identity.model else ""
             raise SpaceMismatchError(
                 f'the gallery {self.path} holds vectors of space "{space}" ({dimensions} numbers, model "{model}"), '
-                f'encoder "{identity.model}" makes "{identity.space}" ({identity.dimensions}); open it with '
-                f'encoder="{model}", or encode it anew: '
-                f'Gallery.open("{self.path}", encoder=None).reindex(encoder="{identity.model}")'
+                f'encoder "{identity.model}" makes "{identity.space}" ({identity.dimensions}); {other}encode it anew: '
+                f"nearsight index FOLDER --gallery {self.path} --encoder {identity.model}, or reindex() in Python"
             )
 
     @contextmanager
