@@ -114,7 +114,7 @@ def test_what_is_not_installed_is_listed_with_the_way_to_it(nearsight: Callable,
         "  finds nothing",
         "  its weights, or some of what they were trained on, are for research only",
         "  note: made for a test",
-        "  note: where it is on the hub could not be confirmed",
+        "  note: where it is on the hub, or what its files are called, could not be confirmed",
     ]
     assert [model["state"] for model in told] == [*["embedded"] * len(nearsight_models.embedded()), "available"]
     assert told[-1]["confirmed"] is False

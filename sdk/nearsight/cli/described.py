@@ -65,7 +65,7 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
     size = hub.bytes() if hub else None
     notes = list(entry.notes)
     if hub and not hub.confirmed:
-        notes.append("where it is on the hub could not be confirmed")
+        notes.append("where it is on the hub, or what its files are called, could not be confirmed")
     if not is_read(entry.architecture):
         notes.append(f"no part of this version runs the architecture {entry.architecture} yet")
     return {
