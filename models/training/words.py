@@ -90,12 +90,27 @@ class WordNet:
             pointers = parts[5 + 2 * count :]
             self.parents[offset] = [int(pointers[i + 1]) for i in range(0, len(pointers) - 3, 4) if pointers[i] == "@"]
 
-    def first_senses(self, part: str) -> Iterator[tuple[str, int]]:
-        """Every word of a part of speech (noun, verb, adj, adv) with the synset of its commonest sense."""
+    def first_senses(self) -> Iterator[tuple[str, int]]:
+        """Every noun with the synset of its commonest sense.
+
+        Left out are words of several senses none of which was ever met in the texts that WordNet counted: their order
+        says nothing (a nautilus is a submarine there before it is an animal).
+        """
+        for word, senses, met, offsets in self._index("noun"):
+            if senses == 1 or met:
+                yield word, offsets[0]
+
+    def words(self, part: str) -> Iterator[str]:
+        """Every word of a part of speech: noun, verb, adj, adv."""
+        return (word for word, *_ in self._index(part))
+
+    def _index(self, part: str) -> Iterator[tuple[str, int, int, list[int]]]:
+        """Each word, how many senses it has, how many of them were met, and their synsets, the commonest first."""
         for line in (self.folder / f"index.{part}").read_text(encoding="utf8").splitlines():
             if not line.startswith("  "):
                 parts = line.split()
-                yield parts[0].replace("_", " "), int(parts[-int(parts[2])])
+                count = int(parts[2])
+                yield parts[0].replace("_", " "), count, int(parts[-count - 1]), [int(at) for at in parts[-count:]]
 
     def broader(self, offset: int, levels: int) -> list[str]:
         """The first lemma of each hypernym, nearest first."""
