@@ -368,6 +368,42 @@ def test_fixed_batches_give_the_same(album, tmp_path, torchless, entry):
             assert np.abs(free[key] - fixed[key]).max() < 1e-2
 
 
+@pytest.mark.parametrize("architecture", ["owlv2", "grounding-dino", "rt-detr"])
+def test_a_damaged_graph_is_refused_by_its_golden_set(architecture, tmp_path, entry):
+    """Swapped channels, and a large weight whose second half was never written; ranking graphs have lower floors."""
+    import onnx
+    from onnx import numpy_helper
+
+    from nearsight_npu import prove
+
+    getattr(tiny, architecture.replace("-", "_"))(tmp_path / "source")
+    made = export_model(entry("tiny", architecture, "detect"), tmp_path / "source", folder=tmp_path / "models")
+    role, stem = ("image", "vision_model") if architecture == "owlv2" else ("detect", "model")
+    whole, golden, damaged = made / "onnx" / f"{stem}.onnx", made / "golden" / f"{role}.npz", tmp_path / "damaged.onnx"
+    assert prove(whole, golden, "fp32", cache_dir=tmp_path / "cache").passed
+
+    weights = [weight.name for weight in onnx.load(whole).graph.initializer if len(weight.dims) == 4]
+    first = next(name for name in weights if numpy_helper.to_array(initializer(onnx.load(whole), name)).shape[1] == 3)
+    largest = max(onnx.load(whole).graph.initializer, key=lambda weight: len(weight.raw_data)).name
+    for name, change in ((first, lambda held: held[:, ::-1]), (largest, halved)):
+        graph = onnx.load(whole)
+        held = initializer(graph, name)
+        held.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(held))), name))
+        onnx.save(graph, damaged)
+
+        assert not prove(damaged, golden, "fp32", cache_dir=tmp_path / "cache").passed, name
+
+
+def initializer(graph: Any, name: str) -> Any:
+    return next(weight for weight in graph.graph.initializer if weight.name == name)
+
+
+def halved(held: np.ndarray) -> np.ndarray:
+    flat = held.copy().reshape(-1)
+    flat[len(flat) // 2 :] = 0
+    return flat.reshape(held.shape)
+
+
 @pytest.mark.parametrize(
     ("architecture", "wishes", "message"),
     [

@@ -13,6 +13,7 @@ from PIL import Image
 import nearsight as ns
 from nearsight.agent.steps import Plan, Step
 from nearsight.errors import AgentError, InputError
+from nearsight.testing import FakeEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -353,6 +354,29 @@ def test_a_message_waits_for_its_condition_before_anybody_is_asked(ask: Callable
         assert answer.steps[-1].status == "skipped"
         assert why in answer.text
     assert seen == []
+
+
+class Uncalibrated(FakeEncoder):
+    """One whose relevance only rules out, as that of most real-size encoders."""
+
+    default_min_relevance = 1e-12
+
+
+def test_where_nobody_calibrated_the_model_the_nearest_is_named_and_nothing_is_claimed(yard: Gallery) -> None:
+    sent: list[str] = []
+
+    with ns.Gallery.open(yard.path, encoder=Uncalibrated()) as gallery:
+        agent = ns.Agent(gallery=gallery, now=NOW, notify=sent.append, approve=lambda _: True)
+        there, counted = agent.run("Is there a red truck?"), agent.run("How many red trucks are there?")
+        chinese = agent.run("有没有红色卡车？")
+        told = agent.run("Notify me if there was a red truck at gate-3 yesterday")
+
+    for answer in (there, counted):
+        assert answer.text.startswith('This model is not calibrated, so it names the nearest to "red truck')
+        assert answer.items[0].path.stem in "abdf"
+    assert chinese.text.startswith("图库所用模型未经校准，只能给出最接近的：6张照片中与“红色卡车”最接近的")
+    assert told.steps[-1].status == "skipped"
+    assert sent == []
 
 
 def test_a_condition_that_is_not_plain_sends_nothing_and_says_so(ask: Callable) -> None:

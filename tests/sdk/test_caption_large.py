@@ -61,6 +61,16 @@ def test_a_question_is_read_with_the_picture(speaker):
     assert captioner.answer(picture(RED), "what ?").text == "a red dog"
 
 
+def test_what_a_model_writes_cannot_steer_a_terminal(speaker, monkeypatch):
+    word = "red\x1b[2J\x07"
+    monkeypatch.setattr(tiny_speaker, "SPELLED", {"red": word})
+
+    captioner = speaker()
+
+    assert captioner.caption(picture(RED)).text == "a red[2J dog"
+    assert "".join(captioner.stream(picture(RED))) == "a red[2J dog"
+
+
 def test_a_stream_gives_the_words_as_they_come_and_returns_the_caption(speaker):
     spoken = speaker().stream(picture(BLUE))
     words = []

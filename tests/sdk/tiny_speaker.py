@@ -19,6 +19,8 @@ MARKS = ["<image>", "<end_of_utterance>", "<|im_start|>", "<fake_token_around_im
 WORDS = ["[unk]", ":", "a", "red", "blue", "dog", "two", "many", "."]
 PIECES = [*MARKS, *WORDS]
 SIDE = 8
+# How the tokenizer spells a piece, where that is not as the graphs call it.
+SPELLED: dict[str, str] = {}
 FLOATS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 
 
@@ -88,7 +90,9 @@ def installed(folder: Path, kind: str = "float32") -> Path:
 
 
 def _words() -> Tokenizer:
-    made = Tokenizer(models.WordLevel({piece: number for number, piece in enumerate(PIECES)}, unk_token="[unk]"))
+    made = Tokenizer(
+        models.WordLevel({SPELLED.get(piece, piece): number for number, piece in enumerate(PIECES)}, unk_token="[unk]")
+    )
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     made.add_special_tokens([AddedToken(mark, special=True) for mark in MARKS])

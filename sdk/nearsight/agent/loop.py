@@ -14,6 +14,7 @@ from nearsight.agent.replies import reply
 from nearsight.agent.steps import Answer, Plan, Step
 from nearsight.agent.tools import Tool, checked, from_function
 from nearsight.errors import AgentError, InputError, RemoteError
+from nearsight.wording import CALIBRATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -188,8 +189,10 @@ def _named(name: str, tools: dict[str, Tool]) -> Tool:
 
 
 def _looked(step: Step) -> bool:
-    """Tell whether a step looked at anything: where there was no picture, neither yes nor no is known."""
-    return step.status == "done" and step.result.get("total_considered", 1) > 0
+    """Tell whether a step saw: without a picture, or by a model that nobody calibrated, neither yes nor no is known."""
+    if step.status != "done" or not step.result.get("total_considered", 1):
+        return False
+    return bool(step.result.get("basis") != "pictures" or step.result["min_relevance"] >= CALIBRATED)
 
 
 def _behind(steps: tuple[Step, ...]) -> tuple[Hit, ...]:

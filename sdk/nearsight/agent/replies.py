@@ -37,9 +37,8 @@ _TEMPLATES: dict[str, tuple[str, str]] = {
         "{scope}{total}张照片中有{count}张符合“{query}”，最相关的相关度为{best:.2f}{taken}。",
     ),
     "nearest": (
-        "which of the {total} pictures{scope} show \"{query}\" cannot be told: the gallery's model is not calibrated. "
-        "The nearest has relevance {best:.2f}{taken}.",
-        "{scope}无法判断{total}张照片中哪些符合“{query}”：图库所用模型未经校准。最接近的相关度为{best:.2f}{taken}。",
+        'this model is not calibrated, so it names the nearest to "{query}"{scope}, of {total}: {best:.2f}{taken}.',
+        "图库所用模型未经校准，只能给出最接近的：{scope}{total}张照片中与“{query}”最接近的相关度为{best:.2f}{taken}。",
     ),
     "taken": (", taken {}", "，拍摄于{}"),
     "by": (" by {}", "（{}）"),
@@ -79,7 +78,10 @@ _TEMPLATES: dict[str, tuple[str, str]] = {
     "not called": ("{} was not called: {}.", "没有调用{}：{}。"),
     "why refused": ("it needs approval", "需要批准"),
     "why nothing found": ("the condition does not hold", "条件不成立"),
-    "why unknown": ("nothing could be looked at or told, so nobody knows", "没有可看的照片或无法判断，条件是否成立不得而知"),
+    "why unknown": (
+        "nothing could be looked at or told, so nobody knows",
+        "没有可看的照片或无法判断，条件是否成立不得而知",
+    ),
     "no camera": (
         'There is no camera "{}" in this gallery; there are: {}.',
         "图库里没有摄像头“{}”；现有：{}。",

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import nearsight_models
 from nearsight.caption.grounding import Grounding
@@ -119,7 +120,11 @@ class Large:
         family = self._family
         speech = family.answer(turn, question) if question else family.caption(turn, max_words)
         longest = min(speech.rules.longest, TOKENS_OF_A_WORD * (max_words + 1))
-        return replace(speech, rules=replace(speech.rules, longest=longest))
+        return replace(
+            speech,
+            rules=replace(speech.rules, longest=longest),
+            read=lambda tokens: printable(speech.read(tokens)),
+        )
 
     @staticmethod
     def _growing(speech: Speech, language: str, max_words: int) -> Iterator[str]:
@@ -140,6 +145,16 @@ class Large:
             grounding=grounding,
             decision=together(turn.runs[-1], [*checks, *turn.runs]),
         )
+
+
+def printable(text: str) -> str:
+    r"""Leave out control characters other than line breaks and tabs: what a model writes goes to terminals.
+
+    Example:
+        >>> printable("a \x1b[31mred dog\n")
+        'a [31mred dog\n'
+    """
+    return "".join(one for one in text if one in "\n\t" or category(one) != "Cc")
 
 
 def _limited(parts: Iterable[str], language: str, most: int, speech: Speech) -> Iterator[str]:

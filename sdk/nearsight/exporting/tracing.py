@@ -65,8 +65,12 @@ class Graphs:
 
 
 def samples(batch: int | None, more: int) -> int:
-    """Give how many samples an example has: with a fixed batch the golden set takes two of them."""
-    return 2 + more if batch is None else batch * (1 + more)
+    """Give how many pictures an example has.
+
+    The golden set has two, the fewest there can be, since they are looked at in one batch at each first load; the trace
+    has another number. With a fixed batch the golden set takes two batches.
+    """
+    return 3 - more if batch is None else batch * (1 + more)
 
 
 def traced(
