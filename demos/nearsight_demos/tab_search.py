@@ -35,7 +35,9 @@ def tab_search(session: Session, say: Callable[..., str], language: str, page: g
             again = gr.Button(say("index again"), size="sm", visible=session.folder is not None)
             uploads = gr.File(label=say("upload"), file_count="multiple", file_types=["image"], height=150)
             model = model_input(session, say, tab, "search")
-            least = gr.Slider(0, 1, usual, step=0.01, label=say("threshold"), info=threshold(usual, say), buttons=[])
+            least = gr.Slider(
+                0, 1, round(usual, 2), step=0.01, label=say("threshold"), info=threshold(usual, say), buttons=[]
+            )
             stands = gr.State(usual)
             with gr.Accordion(say("filters"), open=False, visible=False) as filters:
                 camera = gr.Dropdown([], label=say("camera"))

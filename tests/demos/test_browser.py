@@ -235,7 +235,7 @@ def test_detect_takes_a_picture_of_the_gallery(demo: Demo) -> None:
     panel.locator(".ns-shelf button.thumbnail-item").first.click()
 
     demo.holds(sync_api.expect(drawn).not_to_have_attribute, "src", before)
-    assert drawn.evaluate("image => image.complete && image.naturalWidth > 100")
+    assert drawn.evaluate("async image => { await image.decode(); return image.naturalWidth > 100; }")
 
 
 def test_caption_says_it_in_both_languages_and_warns(demo: Demo, photos: Path) -> None:
