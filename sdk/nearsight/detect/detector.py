@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nearsight.detect.boxes import EXAMPLE, Detections, suppressed, within
-from nearsight.detect.chances import chance
+from nearsight.detect.boxes import Detections, suppressed, within
 from nearsight.detect.closedset import NANO, ClosedSet, NanoBoxes
-from nearsight.detect.crops import apart
+from nearsight.detect.found import Found, Seen, by_crops, joined
 from nearsight.detect.looks import arrays_of, look, look_at_many
 from nearsight.detect.tiles import checked_tiles, cut, windows
 from nearsight.engine import AUTO, Engine
@@ -23,7 +22,6 @@ from nearsight.sight import Sight, sight_of, together
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nearsight.detect.crops import Crops
     from nearsight.detect.labels import Asked
     from nearsight.detect.parts import Asking, Part
     from nearsight.sight import Outputs
@@ -36,26 +34,6 @@ MOST = 100  # boxes of one label in one picture, as COCO counts
 
 Tiles = int | tuple[int, int] | None
 Threshold = float | Mapping[str, float] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
-    """What the graph saw of one picture: boxes (a, 4) in pixels, scores (a, classes), and the part of each box (a,)."""
-
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    parts: NDArray[np.intp] | None
-    decisions: tuple[Decision, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Found:
-    """The boxes of one label, best first: boxes (k, 4) in pixels, chances (k,), names of classes (k)."""
-
-    asked: Asked
-    boxes: NDArray[np.float32]
-    chances: NDArray[np.float64]
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -282,11 +260,11 @@ class Detector:
             decisions += seen.decisions
             if question.crops and self._closed:
                 crops = self._closed.cropper.look(sight, seen.boxes, seen.scores)
-                found += _by_crops(self._closed, crops, question.crops)
+                found += by_crops(self._closed, crops, question.crops)
                 decisions += crops.decisions
         decisions += question.told()
         decision = together(decisions[0], decisions) if decisions else None
-        return _joined(found, question.unjudged, sight.size_wh, decision)
+        return joined(found, question.unjudged, sight.size_wh, decision)
 
     def _seen(self, sight: Sight, whole: Look, part: Part, tiles: tuple[int, int] | None) -> Seen:
         boxes, scores = self._read(whole[0], sight.size_wh, part)
@@ -348,43 +326,6 @@ def _asking(engine: Engine, leaf: Any, wishes: Mapping[str, Any]) -> Asking:
     from nearsight.detect.openset import Inside, Outside
 
     return Inside(engine.manifest, leaf) if hasattr(leaf, "prompts") else Outside(engine, leaf)
-
-
-def _by_crops(closed: ClosedSet, crops: Crops, rows: Sequence[tuple[Asked, float]]) -> list[Found]:
-    """Choose the crops that look like the labels which no class answers."""
-    labels = np.stack([asked.vector for asked, _ in rows if asked.vector is not None])
-    evidence = closed.cropper.evidence(crops.vectors, labels)
-    found = []
-    for column, (asked, least) in enumerate(rows):
-        slope, intercept = closed.chances.example if asked.route == EXAMPLE else closed.chances.crop
-        chances = chance(slope * evidence[:, column] + intercept)
-        # Of two crops the better one stays, so those below the limit take none away.
-        enough = np.flatnonzero(chances >= least)
-        if enough.size:
-            boxes = crops.boxes_xyxy
-            kept = enough[apart(boxes[enough], evidence[enough, column])]
-            found.append(Found(asked=asked, boxes=boxes[kept], chances=chances[kept], classes=("",) * len(kept)))
-    return found
-
-
-def _joined(
-    found: list[Found], unjudged: tuple[str, ...], size_wh: tuple[int, int], decision: Decision | None
-) -> Detections:
-    """Put the boxes of all labels together, best first."""
-    chances = np.concatenate([np.zeros(0), *(one.chances for one in found)])
-    order = np.argsort(-chances, kind="stable")
-    owners = [one.asked for one in found for _ in one.chances]
-    classes = [name for one in found for name in one.classes]
-    return Detections(
-        boxes_xyxy=np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes for one in found)])[order],
-        scores=chances[order].astype(np.float32),
-        labels=tuple(owners[at].label for at in order),
-        routes=tuple(owners[at].route for at in order),
-        classes=tuple(classes[at] for at in order),
-        size_wh=size_wh,
-        unjudged=unjudged,
-        decision=decision,
-    )
 
 
 def _grouped(items: Iterable[tuple[Sight, Any]], size: int) -> Iterator[list[tuple[Sight, Any]]]:

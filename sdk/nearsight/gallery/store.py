@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,6 +21,7 @@ DATABASE = "gallery.sqlite"
 APPLICATION_ID = 0x4E534721  # "NSG!"
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
+RETRY_S = 0.02
 LOCK = "writer.lock"
 LOCK_WAIT_S = 5.0
 
@@ -76,8 +78,8 @@ def connect(database: Path, *, read_only: bool) -> sqlite3.Connection:
         else:
             # A vector of 512 numbers and its row would waste half of a page of 4096 bytes.
             for setting in ("page_size = 16384", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                connection.execute(f"PRAGMA {setting}")
-            connection.execute("PRAGMA journal_size_limit = 67108864")
+                _set(connection, setting)
+            _set(connection, "journal_size_limit = 67108864")
     except sqlite3.OperationalError:
         connection.close()
         log = database.with_name(database.name + "-wal")
@@ -89,6 +91,20 @@ def connect(database: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _set(connection: sqlite3.Connection, setting: str) -> None:
+    """Make a setting; SQLite itself does not wait where two processes turn to the write-ahead log at once."""
+    ends = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute(f"PRAGMA {setting}")
+        except sqlite3.OperationalError as error:
+            if not _busy(error) or time.monotonic() > ends:
+                raise
+            time.sleep(RETRY_S)
+        else:
+            return
 
 
 def _opened(address: str) -> sqlite3.Connection:
@@ -106,13 +122,11 @@ def translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = code & 0xFF if isinstance(code, int) else None
-        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if _busy(error):
             raise GalleryBusyError(
                 f"the gallery {folder} is locked by another process; wait for it to finish, then try again"
             ) from error
-        if primary == sqlite3.SQLITE_READONLY:
+        if _primary(error) == sqlite3.SQLITE_READONLY:
             raise GalleryError(f"the gallery {folder} cannot be written; check its permissions") from error
         raise GalleryError(
             f"the gallery {folder} could not be used: {error}; check the disk and permissions"
@@ -157,3 +171,12 @@ def writer_lock(folder: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+def _busy(error: sqlite3.OperationalError) -> bool:
+    return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _primary(error: sqlite3.OperationalError) -> int | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
