@@ -2,8 +2,9 @@
 
 Shapes are those of ViT-B/32 and MobileCLIP2-S0; weights are random, so that nothing is fetched: speed and memory do not
 depend on them. All runs of one table take place in this process, in turn; a run is from files (or texts) to vectors of
-unit length. Each side takes its best batch of those tried. Memory and load times come from a process each. With one
-thread, times are processor time, which other work on the machine hardly lengthens; with more, they are the clock's.
+unit length, and every side decodes every file in full. Each side takes its best batch of those tried. Memory and load
+times come from a process each. With one thread, times are processor time, which other work on the machine hardly
+lengthens; with more, they are the clock's.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def sides(
         parts = []
         for some in _batches(ready.files, batch):
             # Read as Nearsight reads, so that what is compared is what Nearsight adds around a session.
-            pixels = np.stack([family.pixels(ns.read_image(data, size_hint=family.input_size)) for data in some])
+            pixels = np.stack([family.pixels(ns.read_image(data, size_hint=family.size_hint)) for data in some])
             (out,) = plain["image"].run(["image_embeds"], dict(family.image_arrays(pixels)))
             parts.append(family.vectors("image", {"image_embeds": out}))
         return np.concatenate(parts)
@@ -280,7 +281,11 @@ def main() -> None:
     importable()
     parallel = measure.parallelism()
     figures: dict[str, Any] = {"parallelism": parallel, "threads": args.threads}
-    measure.show("Models", [("parallelism of the machine (2 is two free cores)", f"{parallel}")])
+    shown = [
+        ("parallelism of the machine (2 is two free cores)", f"{parallel}"),
+        ("pictures", f"{PHOTOS} JPEG files of {CAMERA[0]} x {CAMERA[1]}, decoded in full on both sides"),
+    ]
+    measure.show("Models", shown)
     with tempfile.TemporaryDirectory(prefix="nearsight-bench-") as home:
         os.environ["NEARSIGHT_MODELS"] = f"{home}/models"
         for name in args.shape or SHAPES:

@@ -111,17 +111,26 @@ def _photographs() -> Path:
 
 
 def _checked(manifest: nearsight_models.Manifest, photos: Path) -> int:
-    there = {path.name for path in photos.iterdir()}
+    indexed = {name: _indexed(name, photos) for name in (manifest.name, "nano")}
+    given = {path.name for path in photos.iterdir()}
+    there = given.intersection(*indexed.values())
+    left_out = sorted(given - there)
+    for name in left_out:
+        print(f"  {name} is not in the galleries, and no question counts on it.")
     known = [(text, tuple(name for name in right if name in there)) for text, right in QUESTIONS]
     questions = [(text, right) for text, right in known if right]
-    figures = {name: _asked(name, photos, questions) for name in (manifest.name, "nano")}
+    if not questions:
+        raise ns.InputError(f"{photos} has no picture that answers one of the questions; leave --photos out")
+    figures = {name: _asked(name, questions) for name in indexed}
     report: dict[str, Any] = {
         "model": manifest.name,
         "source": {"repo": manifest.source.repo, "revision": manifest.source.revision} if manifest.source else None,
         "files": {file.path.name: file.sha256 for file in manifest.every_file()},
         "machine": f"{platform.platform()}, Python {platform.python_version()}",
         "photographs": len(there),
+        "left_out": left_out,
         "questions": len(questions),
+        "not_asked": [text for text, right in known if not right],
         **{name: _figures(answers) for name, answers in figures.items()},
     }
     page = HOME / f"hub-{manifest.name}.json"
@@ -138,13 +147,24 @@ def _checked(manifest: nearsight_models.Manifest, photos: Path) -> int:
     return 0 if mine["first"] * 2 >= len(questions) else 1
 
 
-def _asked(model: str, photos: Path, questions: list[tuple[str, tuple[str, ...]]]) -> list[Answer]:
+def _indexed(model: str, photos: Path) -> list[str]:
+    """Put the photographs into the model's gallery; give the names of those that are in it now."""
     place = HOME / f"hub-{model}.nsg"
     place.parent.mkdir(exist_ok=True)
-    answers = []
     with ns.Gallery.open(place, encoder=model) as gallery:
         report = gallery.add(photos)
         print(f"{model}: {report.encoded} photographs encoded in {report.seconds:.1f} s.")
+        for failure in report.failed:
+            print(f"  {failure.path.name}: {failure.reason}")
+        if len(gallery) == 0:
+            raise ns.InputError(f"{photos} has no picture that can be read; leave --photos out")
+        hits = gallery.search(QUESTIONS[0][0], k=len(gallery), min_relevance=0)
+    return [hit.path.name for hit in hits]
+
+
+def _asked(model: str, questions: list[tuple[str, tuple[str, ...]]]) -> list[Answer]:
+    answers = []
+    with ns.Gallery.open(HOME / f"hub-{model}.nsg", encoder=model) as gallery:
         for text, right in questions:
             start = time.perf_counter()
             hits = gallery.search(text, k=len(gallery), min_relevance=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError, UnknownModelError
+from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError, UnknownModelError, UsageError
 from nearsight_models.manifest import File, Manifest, Preprocessing, Source, Tokenizer
 from nearsight_models.store import embedded, installed, load, models_folder, names
 
@@ -38,6 +38,7 @@ __all__ = [
     "Source",
     "Tokenizer",
     "UnknownModelError",
+    "UsageError",
     "available",
     "candidates",
     "embedded",

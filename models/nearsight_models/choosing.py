@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nearsight_models import catalogue, store
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nearsight_models.catalogue import Entry, Published
     from nearsight_models.manifest import Manifest
 
-# What models of a capability are compared by; only figures on the same data set may be.
+# What models of a capability are compared by; only figures on the same data set may be, and zero-shot is another one.
 YARDSTICKS = {
     ("search", "en"): ("R@1 text to image", "MSCOCO 5k test"),
     ("search", "zh"): ("R@1 text to image", "COCO-CN test"),
@@ -32,6 +32,7 @@ class Choice:
         name: Its name.
         precision: The finest one that fits; the smallest one where none does.
         megabytes: Memory of its weights in that precision.
+        run_mb: Memory of a run in that precision, which the limit is then for; None where nobody measured it.
         way: How it is had: `pull`, `export` or `wheel`.
         figure: The published figure it is ranked by; None where there is none on that data set.
         others: Its other published figures.
@@ -51,6 +52,7 @@ class Choice:
     licence: str
     research_only: bool
     left_out: str
+    run_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class Candidate:
         megabytes: Precision -> memory of its weights in MB, the preferred precision first.
         way: How it is had.
         published: Figures.
+        run_mb: Precision -> memory of a run in MB, where it was measured.
     """
 
     name: str
@@ -78,6 +81,11 @@ class Candidate:
     megabytes: dict[str, float]
     way: str
     published: tuple[Published, ...] = ()
+    run_mb: dict[str, float] = field(default_factory=dict)
+
+    def needs_mb(self, precision: str) -> float:
+        """Give what a limit of memory is held against: a run where one was measured, else the weights."""
+        return self.run_mb.get(precision, self.megabytes[precision])
 
 
 def candidate(entry: Entry) -> Candidate:
@@ -97,6 +105,7 @@ def candidate(entry: Entry) -> Candidate:
         megabytes={one: size / 1e6 if size else entry.weights_mb(one) for one, size in sizes.items()},
         way="pull" if entry.hub else "export",
         published=entry.published,
+        run_mb=entry.memory_mb,
     )
 
 
@@ -141,7 +150,7 @@ def recommended(
         candidates: What there is to choose from.
         capability: What it shall serve.
         language: ISO 639-1 code that it must know; None asks for none.
-        memory_mb: Most memory of its weights in MB; None asks for nothing.
+        memory_mb: Most memory in MB: of a run where it was measured, else of its weights; None asks for nothing.
         any_licence: Whether models for research only may be chosen as well.
         runs: Whether an architecture can be run; by default all can.
     """
@@ -168,22 +177,23 @@ def _choice(
     any_licence: bool,
     runs: Callable[[str], bool],
 ) -> Choice:
-    fitting = [item for item in one.megabytes.items() if memory_mb is None or item[1] <= memory_mb]
-    precision, megabytes = fitting[0] if fitting else min(one.megabytes.items(), key=lambda item: item[1])
-    figure = next((row for row in one.published if (row.measure, row.data.partition(",")[0]) == yardstick), None)
+    fitting = [name for name in one.megabytes if memory_mb is None or one.needs_mb(name) <= memory_mb]
+    precision = fitting[0] if fitting else min(one.megabytes, key=one.needs_mb)
+    figure = next((row for row in one.published if (row.measure, row.data) == yardstick), None)
     reason = ""
     if not runs(one.architecture):
         reason = "not run by this version yet"
     elif language is not None and language not in one.languages:
         reason = f"does not know {language}"
     elif not fitting:
-        reason = f"needs {megabytes:.0f} MB"
+        reason = f"needs {one.needs_mb(precision):.0f} MB"
     elif one.research_only and not any_licence:
         reason = "for research only"
     return Choice(
         name=one.name,
         precision=precision,
-        megabytes=megabytes,
+        megabytes=one.megabytes[precision],
+        run_mb=one.run_mb.get(precision),
         way=one.way,
         figure=figure,
         others=tuple(row for row in one.published if row is not figure),

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError
+from nearsight_models import sound
+from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError, UsageError
 from nearsight_models.manifest import sha256_of
 from nearsight_models.pulling import Progress, copy, flush
 
@@ -27,7 +28,6 @@ HUB = "https://huggingface.co"
 WAITS_S = (1.0, 2.0, 4.0)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_ETAG = re.compile(r"[0-9A-Za-z_.-]+")
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _GO_ON = "then pull again: it goes on where it stopped"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
@@ -47,8 +47,9 @@ class _Stated:
     """What is known of a file before it comes.
 
     Attributes:
-        sha256: Its SHA-256; empty where only Git's hash of it is known, or none.
-        etag: What the hub calls this content: SHA-256 of a large file, Git's hash of a small one.
+        sha256: Its SHA-256; empty where only Git's hash of it is known.
+        etag: What the hub calls this content: SHA-256 of a large file, Git's hash of a small one; a mirror may call it
+            anything, which is used only where the SHA-256 is known.
         bytes: Its size; None where the hub does not say.
     """
 
@@ -62,7 +63,7 @@ class _Stated:
             return False
         if self.sha256:
             return sha256_of(path) == self.sha256
-        return not _COMMIT.fullmatch(self.etag) or _git_hash(path) == self.etag
+        return _git_hash(path) == self.etag
 
 
 class Online:
@@ -76,6 +77,7 @@ class Online:
 
     Raises:
         MissingFilesError: If the hub has no such revision.
+        UsageError: If HF_ENDPOINT is no URL.
         ModelError: If the hub's client is not installed, or the hub cannot be asked, or declines.
     """
 
@@ -84,7 +86,7 @@ class Online:
         self._repo = repo
         self._parts = parts
         self._earlier = earlier
-        self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+        self._endpoint = endpoint()
         self.revision = revision or "main"
         if not _COMMIT.fullmatch(self.revision):
             self.revision = _patiently(self._commit)
@@ -135,11 +137,15 @@ class Online:
                 f"offline (HF_HUB_OFFLINE): the hub's cache here lacks {file.path} of {self._repo} at "
                 f"{self.revision[:12]}; pull once with a network, or from a folder: --from DIR"
             )
-        if sha256 and sha256_of(cached) != sha256:
-            raise ChecksumError(
-                f"{file.path} in the hub's cache has SHA-256 {sha256_of(cached)[:12]}, {sha256[:12]} is stated; "
-                f"remove {cached} and pull with a network"
-            )
+        stated = sha256 or cached.resolve().name  # the cache names what it holds by the hub's hash of it
+        if _is_hash(stated):
+            known = _Stated(sha256="" if _COMMIT.fullmatch(stated) else stated, etag=stated, bytes=None)
+            wrong = not known.holds(cached)
+            fault = f"has SHA-256 {sha256_of(cached)[:12]}, where the hash {stated[:12]} is stated" if wrong else ""
+        else:
+            fault = sound.fault(cached)
+        if fault:
+            raise ChecksumError(f"{file.path} in the hub's cache {fault}; remove {cached} and pull with a network")
         told(_progress(file, "copied"))
         copy(cached, to)
 
@@ -148,14 +154,15 @@ class Online:
         return Path(found) if isinstance(found, str) else None
 
     def _fetch(self, file: HubFile, to: Path, sha256: str, told: Callable[[Progress], None]) -> None:
-        head = self._head(file)
-        hub_s = head.etag if _SHA256.fullmatch(head.etag) else ""
+        head = self._head(file, sha256)
+        etag = head.etag or ""
+        hub_s = etag if _SHA256.fullmatch(etag) else ""
         if sha256 and hub_s and sha256 != hub_s:
             raise ChecksumError(
                 f"{self._endpoint} states SHA-256 {hub_s[:12]} for {file.path} of {self._repo}, where {sha256[:12]} is "
                 "recorded for this commit; try another HF_ENDPOINT"
             )
-        stated = _Stated(sha256=sha256 or hub_s, etag=head.etag, bytes=head.size)
+        stated = _Stated(sha256=sha256 or hub_s, etag=etag, bytes=head.size)
         near = (self._earlier / file.path, *filter(None, [self._cached(file)]))
         if stated.holds(to):
             told(_progress(file, "kept"))
@@ -166,11 +173,11 @@ class Online:
             told(_progress(file, "fetching"))
             self._download(file, head, stated, to)
 
-    def _head(self, file: HubFile) -> Any:
+    def _head(self, file: HubFile, sha256: str) -> Any:
         url = self._client.hf_hub_url(self._repo, file.path, revision=self.revision, endpoint=self._endpoint)
         with self._asked(file.path):
             head = self._client.get_hf_file_metadata(url, timeout=self._patience_s())
-        if not head.etag or not _ETAG.fullmatch(head.etag):
+        if not sha256 and not _is_hash(head.etag or ""):  # such as the MD5 that a store of files calls them by
             raise ModelError(f"{self._endpoint} states no hash (ETag) for {file.path}; name another HF_ENDPOINT")
         if head.commit_hash != self.revision:
             told = f"{self._endpoint} answers with commit {str(head.commit_hash)[:12]} of {self._repo}, not with the "
@@ -185,7 +192,7 @@ class Online:
         headers = build_hf_headers()
         if urlsplit(head.location).netloc != urlsplit(self._endpoint).netloc:
             headers.pop("authorization", None)  # a token is for the hub, not for where its files lie
-        part = self._parts / f"{head.etag}.{hashlib.sha256(file.path.encode()).hexdigest()[:8]}"
+        part = self._parts / f"{stated.sha256 or stated.etag}.{hashlib.sha256(file.path.encode()).hexdigest()[:8]}"
         part.parent.mkdir(parents=True, exist_ok=True)
         if part.exists() and (head.size is None or part.stat().st_size > head.size):
             part.unlink()
@@ -239,6 +246,23 @@ class Online:
         raise _PassingError(ModelError(f"{told}, {_GO_ON}")) from error
 
 
+def endpoint() -> str:
+    """Give the hub that is asked: `$HF_ENDPOINT`, else the public one.
+
+    Raises:
+        UsageError: If what is named is no URL.
+    """
+    named = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+    try:
+        url = urlsplit(named)
+        sound_url = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or True)
+    except ValueError:
+        sound_url = False
+    if not sound_url:
+        raise UsageError(f"HF_ENDPOINT is {named!r}, which is no URL; name one, such as {HUB}, or unset it")
+    return named
+
+
 def _client() -> Any:
     try:
         import huggingface_hub
@@ -263,6 +287,10 @@ def _patiently(do: Callable[[], _Answer], again: Callable[[], None] | None = Non
             again()
         time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def _is_hash(etag: str) -> bool:
+    return bool(_COMMIT.fullmatch(etag) or _SHA256.fullmatch(etag))
 
 
 def _git_hash(path: Path) -> str:

@@ -260,7 +260,7 @@ def toml(text: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides the reader's own: numbers too long, tables too deep
         raise ModelError(f"a manifest is not valid TOML: {error}") from error
 
 
@@ -296,8 +296,10 @@ def built(page: dict[str, Any], folder: Path, *, remedy: str = EMBEDDED_REMEDY) 
         )
     except KeyError as error:
         raise ModelError(f"a manifest lacks the field {error.args[0]!r}") from error
-    except (TypeError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise ModelError(f"a manifest has a field of the wrong shape: {error}") from error
+    if not isinstance(manifest.parameters, int):
+        raise ModelError("a manifest has a field of the wrong shape: parameters")
     for file in manifest.every_file():
         for part in file.parts():
             part.look(f"model {manifest.name!r}")
@@ -355,6 +357,8 @@ def inside(path: str) -> str:
 
 
 def _file(row: dict[str, Any], folder: Path, remedy: str) -> File:
+    if not isinstance(row["sha256"], str) or not isinstance(row["bytes"], int):
+        raise TypeError(f"hash and size of {row['path']!r}")
     return File(
         path=folder / inside(row["path"]),
         sha256=row["sha256"],

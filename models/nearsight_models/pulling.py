@@ -6,10 +6,11 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
+from dataclasses import replace as with_changes
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from nearsight_models import pages, store
+from nearsight_models import pages, sound, store
 from nearsight_models.catalogue import entry
 from nearsight_models.errors import ChecksumError, MissingFilesError, ModelError, UnknownModelError
 from nearsight_models.manifest import File, Manifest, Source, sha256_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nearsight_models.catalogue import Entry, Hub, HubFile
 
 PARTS = ".parts"
+_ANOTHER = "copy it from the hub again, or say that it is of another commit with --revision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ def pull(
     folder: Path | str | None = None,
     revision: str | None = None,
     told: Callable[[Progress], None] | None = None,
+    replace: bool = False,
 ) -> Manifest:
     """Install a model of the catalogue; one that is installed and whole is left as it is.
 
@@ -67,6 +70,7 @@ def pull(
         folder: A folder laid out as the repository on the hub: its files are copied, and nothing is fetched.
         revision: Another commit, branch or tag than the one that the catalogue pins.
         told: Called for each file.
+        replace: Whether a model of this name that was exported gives way.
 
     Returns:
         The page of the installed model.
@@ -75,6 +79,7 @@ def pull(
         UnknownModelError: If the catalogue has no such model, or it has no ready graphs, or none in that precision.
         MissingFilesError: If the folder, or the hub's cache when offline, lacks a file.
         ChecksumError: If a file is another one than stated.
+        UsageError: If an exported model has the name, or the environment names no folder or no URL.
         ModelError: If the hub cannot be asked, or declines, or another process is pulling the same.
     """
     model = entry(name)
@@ -82,6 +87,8 @@ def pull(
     graphs = list({file.path: file for row in hub.chosen(precision).values() for file in row.values()}.values())
     wanted = [part for file in (*graphs, *hub.assets) for part in file.parts()]
     with store.in_the_making(name) as staging:
+        if not replace:
+            store.mind(name, "pull")
         origin = (
             _Folder(Path(folder).expanduser(), hub) if folder is not None else _online(name, hub, revision, staging)
         )
@@ -90,8 +97,10 @@ def pull(
             return earlier
         _make_room(staging, wanted)
         known = _known(wanted, hub, origin.revision if folder is None else revision or hub.revision, earlier)
+        of_the_page = hub.revision == (origin.revision if folder is None else revision or hub.revision)
         for part in wanted:
-            origin.bring(part, staging / part.path, known[part.path], told or _silent)
+            asked = part if of_the_page else with_changes(part, bytes=None)
+            origin.bring(asked, staging / part.path, known[part.path], told or _silent)
         _clear(staging, {part.path for part in wanted})
         pages.save(_page(model, hub, precision, origin.revision, staging), staging)
         store.put_in_place(name, staging)
@@ -220,16 +229,26 @@ class _Folder:
         origin = self._folder / file.path
         if not origin.is_file():
             raise MissingFilesError(f"{self._folder} lacks {file.path}; put the whole repository of the hub there")
+        if sound.is_pointer(origin):
+            raise ChecksumError(
+                f"{file.path} in {self._folder} is a git-lfs pointer, not the file; fetch it there: git lfs pull"
+            )
+        size = origin.stat().st_size
+        if not sha256 and file.bytes not in (None, size):
+            raise ChecksumError(
+                f"{file.path} in {self._folder} has {size} bytes, the catalogue states {file.bytes}; {_ANOTHER}"
+            )
         copy(origin, to)
-        size = to.stat().st_size
         told(Progress(file=file.path, bytes=size, state="copied"))
         if sha256 and sha256_of(to) != sha256:
             to.unlink()
             raise ChecksumError(
                 f"{file.path} in {self._folder} has SHA-256 {sha256_of(origin)[:12]} and {size} bytes, "
-                f"the catalogue states {sha256[:12]}; copy it from the hub again, or say that it is of another commit "
-                "with --revision"
+                f"the catalogue states {sha256[:12]}; {_ANOTHER}"
             )
+        if not sha256 and (fault := sound.fault(to)):
+            to.unlink()
+            raise ChecksumError(f"{file.path} in {self._folder} {fault}; copy it from the hub again")
 
 
 def copy(origin: Path, to: Path) -> None:

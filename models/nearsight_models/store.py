@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nearsight_models import manifest as manifests
-from nearsight_models.errors import MissingFilesError, ModelError, UnknownModelError
+from nearsight_models.errors import ModelError, NotInstalledError, UnknownModelError, UsageError
 from nearsight_models.pages import PAGE
 
 if TYPE_CHECKING:
@@ -20,10 +20,17 @@ FOLDER_VARIABLE = "NEARSIGHT_MODELS"
 
 
 def models_folder() -> Path:
-    """The folder of installed models: `$NEARSIGHT_MODELS`, else `models` in the user's data folder."""
+    """The folder of installed models: `$NEARSIGHT_MODELS`, else `models` in the user's data folder.
+
+    Raises:
+        UsageError: If something else than a folder is there.
+    """
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
-        return Path(named).expanduser()
+        folder = Path(named).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{FOLDER_VARIABLE} is {named!r}, which is no folder; name a folder, or unset it")
+        return folder
     from platformdirs import user_data_path
 
     return user_data_path("nearsight") / "models"
@@ -81,7 +88,10 @@ def _load_installed(name: str, capability: str | None) -> Manifest:
     if name not in installed():
         _say_that_it_is_not_here(name)
     folder = models_folder() / name
-    said = manifests.toml((folder / PAGE).read_text(encoding="utf8"))
+    try:
+        said = manifests.toml((folder / PAGE).read_bytes().decode())
+    except (OSError, UnicodeDecodeError, ModelError) as error:
+        raise ModelError(f"the page of {name!r} cannot be read ({error}); {_remedy(name)}") from error
     page = manifests.built(said, folder, remedy=_remedy(name, said.get("source")))
     if page.name != name:
         raise ModelError(f"the folder {folder} holds the model {page.name!r}; give the folder that name")
@@ -96,7 +106,7 @@ def _say_that_it_is_not_here(name: str) -> NoReturn:
     from nearsight_models import catalogue
 
     if name in catalogue.available():
-        raise MissingFilesError(f"model {name!r} is not installed; {_remedy(name)}")
+        raise NotInstalledError(f"model {name!r} is not installed; {_remedy(name)}")
     raise UnknownModelError(
         f"no model is called {name!r}; there is: {', '.join(names())}; to be had: {', '.join(catalogue.available())} "
         "(see: nearsight models list)"
@@ -115,18 +125,55 @@ def _remedy(name: str, source: object = None) -> str:
     return f"get it: nearsight models {way} {name}"
 
 
-@contextmanager
-def in_the_making(name: str) -> Iterator[Path]:
-    """Give the folder in which a model is put together; what an earlier try left in it is still there.
+def mind(name: str, how: str, home: Path | None = None) -> None:
+    """See that a model that came another way is not replaced.
+
+    Args:
+        name: What is to be installed.
+        how: How it comes: `pull` or `export`.
+        home: Where installed models lie; None is the models folder.
 
     Raises:
+        UsageError: If one of that name is installed that came the other way.
+    """
+    try:
+        said = manifests.toml(((home or models_folder()) / name / PAGE).read_bytes().decode()).get("source")
+    except (OSError, UnicodeDecodeError, ModelError):
+        return  # there is none, or it is damaged
+    came = said.get("how") if isinstance(said, dict) else None
+    if came in ("pull", "export") and came != how:
+        raise UsageError(
+            f"{name!r} is installed and came by {came}; give --replace to have it by {how} instead, or export under "
+            "another name: --name"
+        )
+
+
+@contextmanager
+def in_the_making(name: str, home: Path | None = None, kind: str = "part") -> Iterator[Path]:
+    """Give the folder in which a model is put together; what an earlier try left in it is still there.
+
+    Args:
+        name: What is to be installed.
+        home: Where installed models lie; None is the models folder.
+        kind: What is made of another kind does not find what a try of this kind left.
+
+    Raises:
+        UsageError: If the folder of installed models cannot be made.
         ModelError: If another process is installing this model.
     """
-    staging = models_folder() / f".{name}.part"
-    staging.mkdir(parents=True, exist_ok=True)
-    with (models_folder() / f".{name}.lock").open("w") as lock:
+    home = home or models_folder()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder {home} cannot be made ({error.strerror}); name another in {FOLDER_VARIABLE}"
+        ) from error
+    with (home / f".{name}.lock").open("w") as lock:
         if not _locked(lock.fileno()):
             raise ModelError(f"another process is installing {name!r}; wait until it has ended")
+        _put_back(home / name)  # where an earlier process ended between the two renamings
+        staging = home / f".{name}.{kind}"
+        staging.mkdir(exist_ok=True)
         yield staging
 
 
@@ -144,13 +191,22 @@ def _locked(handle: int) -> bool:
 
 
 def put_in_place(name: str, staging: Path) -> None:
-    """Let a whole model appear under its name; an earlier one gives way."""
+    """Let a whole model appear under its name, beside where it was made; an earlier one gives way only then."""
     import shutil
 
-    target = models_folder() / name
-    gone = models_folder() / f".{name}.old"
+    target, gone = staging.parent / name, staging.parent / f".{name}.old"
     shutil.rmtree(gone, ignore_errors=True)
     if target.exists():
         target.rename(gone)
-    staging.rename(target)
+    try:
+        staging.rename(target)
+    except OSError:
+        _put_back(target)
+        raise
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _put_back(target: Path) -> None:
+    gone = target.parent / f".{target.name}.old"
+    if gone.exists() and not target.exists():
+        gone.rename(target)

@@ -70,6 +70,11 @@ class Encoder:
         """Width and height of the picture tower's input, in pixels."""
         return self._family.input_size
 
+    @property
+    def size_hint(self) -> tuple[int, int] | None:
+        """What `read_image` is to be told of a picture for `pixels`; None where it has to decode all of it."""
+        return self._family.size_hint
+
     @cached_property
     def identity(self) -> EncoderIdentity:
         """Which files make the vectors; asking does not load them."""
@@ -102,7 +107,7 @@ class Encoder:
 
         if isinstance(pictures, (str, bytes)) or not len(pictures):
             raise InputError("images() takes a list of pictures and got none; write images([picture])")
-        read = [self.pixels(read_image(picture, size_hint=self.input_size)) for picture in pictures]
+        read = [self.pixels(read_image(picture, size_hint=self.size_hint)) for picture in pictures]
         parts = [self.encode_pixels(np.stack(read[at : at + BATCH])) for at in range(0, len(read), BATCH)]
         vectors = np.concatenate([part.vectors for part in parts])
         return Embeddings(vectors=vectors, space=self.space, decision=parts[-1].decision)

@@ -100,17 +100,13 @@ class Engine:
 
     @classmethod
     def shared(cls, model: str, *, capability: str, **wishes: Any) -> Engine:
-        """Give the engine that somebody in this process already holds for the same files and wishes, or a new one.
+        """Give the engine that somebody in this process already holds for the same page and wishes, or a new one.
 
         Search and captioning stand on one picture tower: it is loaded once. The wishes are the constructor's.
         """
         made = cls(model, capability=capability, **wishes)
-        files = tuple(
-            (role, one, str(file.path), file.sha256)
-            for role, variants in made.manifest.files.items()
-            for one, file in variants.items()
-        )
-        return _held.setdefault((files, made._wishes), made)
+        # All that the page says, for its readers take settings, assets and space from the engine that they are given.
+        return _held.setdefault((repr(made.manifest), made._wishes), made)
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ NearsightError                      exit code 1
 ├── ModelError                      exit code 1, from nearsight_models
 │   ├── UnknownModelError           exit code 2
 │   ├── MissingFilesError
+│   │   └── NotInstalledError       exit code 2
 │   └── ChecksumError
 ├── DelegateError                   from nearsight_npu: a graph that cannot be placed, proven or run
 ├── RemoteError                     from nearsight_npu: no usable answer from another machine
@@ -65,6 +66,12 @@ class UnknownModelError(ModelError):
 
 class MissingFilesError(ModelError):
     """A manifest names a file that is not there."""
+
+
+class NotInstalledError(MissingFilesError):
+    """A model of the catalogue that was not fetched or made yet."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class ChecksumError(ModelError):
@@ -135,5 +142,6 @@ def translated() -> Iterator[None]:
 _TWINS: dict[str, type[ModelError]] = {
     "UnknownModelError": UnknownModelError,
     "MissingFilesError": MissingFilesError,
+    "NotInstalledError": NotInstalledError,
     "ChecksumError": ChecksumError,
 }

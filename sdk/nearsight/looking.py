@@ -116,7 +116,7 @@ def look(
     sight.keep()
     # So that a picture that cannot be read is said here.
     if models.tower.manifest.preprocessing is None:
-        sight.picture(models.encoder.input_size)
+        sight.picture(models.encoder.size_hint)
     else:
         sight.pixels(models.tower)
     return Look(sight, models)
@@ -149,7 +149,7 @@ class Look:
     def _encoded(self) -> Embeddings:
         """The vector by a tower that no other question looks through, and that prepares pictures in its own way."""
         encoder = self._models.encoder
-        return encoder.images([self._sight.picture(encoder.input_size)])
+        return encoder.images([self._sight.picture(encoder.size_hint)])
 
     def matches(self, texts: Sequence[str]) -> Matches:
         """Tell for each text whether the picture shows what it says.
@@ -242,7 +242,12 @@ def _checked(texts: Sequence[str]) -> list[str]:
 def _match(encoder: Encoder, text: str, vector: NDArray[np.float32], picture: NDArray[np.float32]) -> Match:
     # One picture is the smallest of galleries: the calibration counts fewer than ten as ten.
     relevance = encoder.relevance(vector, picture, text, considered=len(picture))
-    assert relevance is not None, "a text is calibrated"
+    if relevance is None:
+        from nearsight.gallery.relevance import UNRELATED_COSINE
+
+        # Not calibrated, as a SigLIP without scale and bias: as a search stretches it, and never ruled out.
+        relevance = (picture @ vector - UNRELATED_COSINE) / (1 - UNRELATED_COSINE)
+        relevance = relevance.clip(encoder.default_min_relevance, 1.0)
     chance = float(relevance[0])
     return Match(
         text=text,

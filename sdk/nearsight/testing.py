@@ -74,6 +74,11 @@ class FakeEncoder:
         return (_SIDE, _SIDE)
 
     @property
+    def size_hint(self) -> tuple[int, int]:
+        """The same: a JPEG may be decoded as small as that."""
+        return self.input_size
+
+    @property
     def default_min_relevance(self) -> float:
         """Relevance from which a text counts as matched."""
         return 0.5

@@ -140,3 +140,21 @@ def test_a_full_disk_or_a_forbidden_folder_is_one_line_and_a_failure(process: Ca
     assert said.code in {1, 2}
     assert said.err.count("\n") == 1
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("detect", "cat.jpg", "a cat", "--model", "owlv2-base"),
+        ("caption", "cat.jpg", "--model", "blip-base"),
+        ("index", ".", "--gallery", "new.nsg", "--encoder", "clip-vit-b32"),
+    ],
+)
+def test_a_model_that_was_not_installed_is_the_users_mistake(nearsight, photos, monkeypatch, tmp_path, words) -> None:
+    (tmp_path / "cat.jpg").write_bytes((photos / "cat.jpg").read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+    said = nearsight(*words)
+
+    assert said.code == 2
+    assert re.fullmatch(rf"nearsight: model '{words[-1]}' is not installed; get it: nearsight models .*\n", said.err)

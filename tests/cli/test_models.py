@@ -31,8 +31,8 @@ revision = ""
 confirmed = false
 assets = ["config.json"]
 [hub.files.detect]
-fp32 = { path = "onnx/model.onnx", bytes = 5 }
-int8 = { path = "onnx/model_quantized.onnx", bytes = 3 }
+fp32 = { path = "onnx/model.onnx", bytes = 9 }
+int8 = { path = "onnx/model_quantized.onnx", bytes = 7 }
 """
 
 
@@ -45,8 +45,8 @@ def stick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(catalogue, "folder", lambda: pages)
     monkeypatch.setenv("NEARSIGHT_MODELS", str(tmp_path / "models"))
     (folder / "onnx").mkdir(parents=True)
-    (folder / "onnx" / "model.onnx").write_bytes(b"graph")
-    (folder / "onnx" / "model_quantized.onnx").write_bytes(b"int")
+    (folder / "onnx" / "model.onnx").write_bytes(b"\x08\x08\x3a\x05graph")
+    (folder / "onnx" / "model_quantized.onnx").write_bytes(b"\x08\x08\x3a\x03int")
     (folder / "config.json").write_text("{}")
     return folder
 
@@ -185,6 +185,12 @@ def test_nothing_to_recommend_is_a_failure_that_says_what_to_allow(nearsight: Ca
         (["export", "clap"], "no model 'clap' to export; there are "),
         (["pull", "clip-vit-b32", "--batch", "2"], "--batch belongs to export, not to pull"),
         (["list", "--from", "x"], "--from belongs to pull and export, not to list"),
+        (["pull", "clip-vit-b32", "--name", "mine"], "--name belongs to export, not to pull"),
+        (["list", "--replace"], "--replace belongs to pull and export, not to list"),
+        (["export", "clip-vit-b32", "--name", "mine"], "say where they are: --from FOLDER"),
+        (["export", "clip-vit-b32", "--from", "x", "--name", "blip-base"], "the wheel or the catalogue has it"),
+        (["export", "clip-vit-b32", "--from", "x", "--name", "../x"], "cannot be called '../x'"),
+        (["recommend", "--capability", "search", "--language", "xx"], "no model knows the language 'xx'; give one of"),
         (["recommend"], "recommend wants --capability: search, detect"),
         (["recommend", "nano", "--capability", "search"], "recommend takes no name"),
         (["recommend", "--capability", "search", "--memory-mb", "much"], "'much' is no number of megabytes"),
@@ -235,10 +241,79 @@ def test_a_damaged_model_hides_no_other(nearsight: Callable, stick: Path) -> Non
     listed = nearsight("models", "list")
     verified = nearsight("models", "verify")
 
-    told = "model.onnx has 0 bytes, its manifest states 5; get it: nearsight models pull tiny"
+    told = "model.onnx has 0 bytes, its manifest states 9; get it: nearsight models pull tiny"
     assert listed.code == 0
     assert listed.err == f"nearsight: tiny is damaged: {told}\n"
     assert listed.out.startswith("nano  search")
     assert verified.code == 1
     assert verified.out.splitlines()[-1] == f"tiny  page  -  -  REFUSED  {told}"
     assert sum("  ok  " in line for line in verified.out.splitlines()) > 5
+
+
+@pytest.mark.parametrize("code", ["ZH", "zh-CN", "zh_Hans"])
+def test_a_language_is_known_by_its_code_however_it_is_written(nearsight: Callable, code: str) -> None:
+    plain, other = (
+        nearsight("models", "recommend", "--capability", "search", "--language", one) for one in ("zh", code)
+    )
+
+    assert (other.code, other.out) == (0, plain.out)
+
+
+def test_a_figure_on_other_data_is_shown_and_not_compared(nearsight: Callable) -> None:
+    rows = nearsight("models", "recommend", "--capability", "detect").out.splitlines()
+
+    (dino,) = (row for row in rows if row.startswith("grounding-dino-tiny"))
+    assert "not compared: 0.484 AP, boxes, COCO 2017 val, zero-shot (" in dino
+    assert rows[0].startswith("rt-detr-r18")
+    assert any(row.startswith("owlv2-base  fp32  614 MB, a run ") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [("NEARSIGHT_MODELS", ["list"]), ("NEARSIGHT_MODELS", ["verify"]), ("HF_ENDPOINT", ["pull", "tiny"])],
+)
+def test_a_setting_that_is_none_is_told_at_once(
+    nearsight: Callable, stick: Path, monkeypatch: pytest.MonkeyPatch, variable: str, words: list[str]
+) -> None:
+    if variable == "HF_ENDPOINT":
+        pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'nearsight[hub]'")
+    monkeypatch.setenv(variable, str(stick / "config.json"))
+
+    said = nearsight("models", *words)
+
+    assert said.code == 2
+    assert said.err.startswith(f"nearsight: {variable} is '{stick / 'config.json'}', which is no ")
+    assert said.err.count("\n") == 1
+
+
+def test_a_damaged_page_hides_no_other_and_a_pull_replaces_it(nearsight: Callable, stick: Path) -> None:
+    nearsight("models", "pull", "tiny", "--from", stick)
+    (models_folder() / "tiny" / "manifest.toml").write_bytes(b"name = '\xff'")
+
+    listed, verified = nearsight("models", "list"), nearsight("models", "verify")
+    pulled = nearsight("models", "pull", "tiny", "--from", stick)
+
+    assert listed.code == 0
+    assert listed.err.startswith("nearsight: tiny is damaged: the page of 'tiny' cannot be read (")
+    assert listed.err.endswith("; get it: nearsight models pull tiny\n")
+    assert listed.out.startswith("nano  search")
+    assert verified.code == 1
+    assert verified.out.splitlines()[-1].startswith("tiny  page  -  -  REFUSED")
+    assert pulled.code == 0
+    nearsight_models.load("tiny").check()
+
+
+def test_a_model_that_came_another_way_is_replaced_only_when_asked_for(nearsight: Callable, stick: Path) -> None:
+    nearsight("models", "pull", "tiny", "--from", stick)
+    exported = nearsight("models", "export", "tiny", "--from", stick)
+    page = models_folder() / "tiny" / "manifest.toml"
+    page.write_text(page.read_text().replace('how = "pull"', 'how = "export"'))
+    pulled = nearsight("models", "pull", "tiny", "--from", stick)
+
+    for said, came, how in ((exported, "pull", "export"), (pulled, "export", "pull")):
+        assert said.code == 2
+        told = f"nearsight: 'tiny' is installed and came by {came}; give --replace to have it by {how} instead"
+        assert said.err.startswith(told)
+        assert said.err.count("\n") == 1
+    assert nearsight("models", "pull", "tiny", "--from", stick, "--replace").code == 0
+    assert nearsight_models.load("tiny").source.how == "pull"

@@ -111,6 +111,21 @@ def test_nothing_above_the_threshold_is_said_in_words(nearsight: Callable, galle
     assert json.loads(as_json.out)["hits"] == []
 
 
+@pytest.mark.parametrize("more", [(), ("--min-relevance", "0"), ("--camera", "gate-4")], ids=" ".join)
+def test_a_text_that_the_model_does_not_read_has_no_hits(nearsight: Callable, gallery: Path, more: tuple) -> None:
+    said = nearsight("search", "кошка", "-g", gallery, *more)
+
+    told = "nano does not read this script: 'кошка'; ask in one of its languages: nearsight models list nano"
+    assert (said.code, said.out, said.err) == (0, "", f"nearsight: {told}\n")
+    assert nearsight("models", "list", "nano").code == 0
+
+
+def test_a_picture_beside_an_unread_text_is_searched_for(nearsight: Callable, gallery: Path, album: Path) -> None:
+    said = nearsight("search", "кошка", album / "cat.jpg", "-g", gallery, "--min-relevance", "0")
+
+    assert (best(said), said.err) == ("cat.jpg", "")
+
+
 def test_filters_that_leave_nothing_are_named(nearsight: Callable, gallery: Path) -> None:
     said = nearsight("search", "a cat", "-g", gallery, "--camera", "gate-4")
 

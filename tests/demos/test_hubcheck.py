@@ -128,6 +128,28 @@ def test_wrong_answers_are_told_by_the_exit_code(on_a_stick, squares, monkeypatc
     assert "nearest in 0 of 3 questions" in capsys.readouterr().out
 
 
+def test_a_photograph_that_cannot_be_read_is_left_out_and_named(on_a_stick, squares, monkeypatch, capsys):
+    (squares / "g.png").write_bytes(b"no picture")
+    questions = (("a red", ("r.png",)), ("a green", ("g.png",)), ("a blue", ("b.png", "g.png")))
+    monkeypatch.setattr(hubcheck, "QUESTIONS", questions)
+
+    code = hubcheck.main(["--model", "colours", "--photos", str(squares), "--from", str(on_a_stick)])
+
+    report = json.loads((squares.parent / "demo" / "hub-colours.json").read_text())
+    assert code == 0
+    assert "nearest in 2 of 2 questions" in capsys.readouterr().out
+    assert (report["photographs"], report["left_out"], report["not_asked"]) == (2, ["g.png"], ["a green"])
+
+
+def test_a_folder_without_an_answer_to_any_question_is_one_line(on_a_stick, squares, capsys):
+    for path in squares.iterdir():
+        path.write_bytes(b"no picture")
+
+    assert hubcheck.main(["--model", "colours", "--photos", str(squares), "--from", str(on_a_stick)]) == 1
+
+    assert capsys.readouterr().err == f"hub check: {squares} has no picture that can be read; leave --photos out\n"
+
+
 def test_a_model_that_cannot_be_had_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NEARSIGHT_MODELS", str(tmp_path / "models"))
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from nearsight.families.clip import Clip
 from nearsight.families.hubfiles import PictureRecipe
 from nearsight.pictures import read_image
 from nearsight_models import File, Manifest
@@ -106,6 +107,21 @@ def test_a_turned_photograph_is_turned_upright_first(both, turn):
 
     assert load_image(opened).size == ImageOps.exif_transpose(opened).size
     assert apart(recipe, read_image(stream.getvalue()), wanted) < 1e-5
+
+
+def test_a_photograph_of_a_cameras_size_is_read_in_full(both, tmp_path):
+    """A family has no size hint: what the JPEG decoder makes smaller is far from what a processor makes."""
+    from transformers.image_utils import load_image
+
+    processor, recipe = both
+    path = tmp_path / "large.jpg"
+    drawn((1600, 1200), "RGB", seed=3).save(path, quality=90)
+    family = Clip(picture=recipe, text=None)
+
+    wanted = np.asarray(processor(load_image(str(path)), return_tensors="np")["pixel_values"][0])
+
+    assert apart(recipe, read_image(path, size_hint=family.size_hint), wanted) < 1e-5
+    assert apart(recipe, read_image(path, size_hint=family.input_size), wanted) > 2 / 255
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -10,6 +10,7 @@ import tiny_encoders as tiny
 import torch
 from PIL import Image
 
+import nearsight as ns
 from nearsight.exporting import export_model
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ ENCODE = """
     folder, model, texts = sys.argv[2:5]
     encoder = ns.Encoder(model)
     from pathlib import Path
-    pictures = sorted(Path(folder).glob("*.png"))
+    pictures = sorted(Path(folder).iterdir())
     found["images"] = encoder.images(pictures).vectors
     found["texts"] = np.concatenate([encoder.texts(json.loads(texts)).vectors, encoder.texts(json.loads(texts)[1:2]).vectors])
     found["dimensions"] = encoder.dimensions
@@ -37,7 +38,7 @@ ENCODE = """
 
 @pytest.fixture
 def album(tmp_path: Path, photos: Path) -> Path:
-    """Make a folder of five PNG files of odd sizes, one grey."""
+    """Make a folder of five PNG files of odd sizes, one grey, and a JPEG file of a camera's size."""
     folder = tmp_path / "album"
     folder.mkdir()
     for place, (name, size) in enumerate(
@@ -45,6 +46,8 @@ def album(tmp_path: Path, photos: Path) -> Path:
     ):
         picture = Image.open(photos / f"{name}.jpg").convert("L" if name == "coins" else "RGB")
         picture.resize(size).save(folder / f"{place}.png")
+    rocket = Image.open(photos / "rocket.jpg").convert("RGB")
+    rocket.rotate(20).resize((1600, 1200), Image.Resampling.NEAREST).save(folder / "5.jpg", quality=90)
     return folder
 
 
@@ -70,7 +73,7 @@ def test_pictures_and_texts_become_the_vectors_that_torch_gives(hub, album, torc
 
     architecture, model, processor, models = hub
     texts = TEXTS[architecture]
-    pictures = [Image.open(path) for path in sorted(album.glob("*.png"))]
+    pictures = [Image.open(path) for path in sorted(album.iterdir())]
     words = processor.tokenizer(
         texts, return_tensors="pt", truncation=True, max_length=LONGEST[architecture], **PADDING[architecture]
     )
@@ -101,6 +104,16 @@ def test_a_graph_of_fixed_batches_gives_the_same(tmp_path, album, torchless, ent
 
     assert (free["images"] * fixed["images"]).sum(1).min() >= 0.99999
     assert (free["texts"] * fixed["texts"]).sum(1).min() >= 0.99999
+
+
+@pytest.mark.parametrize("architecture", [*BUILT, "mobileclip"])
+def test_a_canvas_is_refused_by_every_encoder(architecture, tmp_path, entry):
+    with pytest.raises(
+        ns.InputError, match=r"a canvas of \(64, 32\) was asked for.*OWLv2 and Grounding DINO"
+    ) as caught:
+        export_model(entry("tiny", architecture, "search"), tmp_path, folder=tmp_path / "models", canvas=(64, 32))
+
+    assert "\n" not in str(caught.value)
 
 
 def test_other_weights_are_another_space_and_the_same_weights_are_not(tmp_path, entry):
@@ -199,7 +212,8 @@ def test_full_size_open_clip_models_give_torchs_vectors(  # noqa: PLR0917  (fixt
     for photo in sorted(photos.glob("*.jpg"))[:3]:
         picture = Image.open(photo).convert("RGB")
         picture.resize((picture.width + 1, picture.height)).save(album / f"{photo.stem}.png")
-    pictures = [Image.open(path) for path in sorted(album.glob("*.png"))]
+    picture.rotate(30).resize((1600, 1200), Image.Resampling.NEAREST).save(album / "large.jpg", quality=90)
+    pictures = [Image.open(path) for path in sorted(album.iterdir())]
     with torch.no_grad():
         seen = unit(model.encode_image(torch.stack([prepared(picture) for picture in pictures])))
         said = unit(model.encode_text(open_clip.get_tokenizer(name)(tiny.ENGLISH)))
@@ -236,7 +250,7 @@ def test_a_gallery_moves_from_nano_to_an_exported_model_and_ranks_as_torch_does(
     model = tiny.clip(tmp_path / "source")
     processor = tiny.clip_processor()
     export_model(entry("tiny", "clip", "search"), tmp_path / "source", folder=tmp_path / "models")
-    pictures = [Image.open(path) for path in sorted(album.glob("*.png"))]
+    pictures = [Image.open(path) for path in sorted(album.iterdir())]
     with torch.no_grad():
         seen = unit(model.get_image_features(**processor.image_processor(pictures, return_tensors="pt")).pooler_output)
         said = unit(model.get_text_features(**processor.tokenizer(["a dog"], return_tensors="pt")).pooler_output)

@@ -76,7 +76,7 @@ def test_weights_that_are_pinned_are_pinned_to_a_commit(name):
     weights = nearsight_models.entry(name).weights
 
     if weights is not None:
-        assert re.fullmatch("([0-9a-f]{40})?", weights.revision)
+        assert re.fullmatch("[0-9a-f]{40}" if weights.confirmed else "([0-9a-f]{40})?", weights.revision)
         assert (weights.library == "open_clip") == bool(weights.model and weights.tag)
 
 

@@ -59,12 +59,28 @@ def test_figures_of_other_data_sets_do_not_count():
     assert len(found[1].others) == 2
 
 
-def test_zero_shot_figures_are_of_the_same_data_set():
-    row = Published(measure="AP, boxes", data="COCO 2017 val, zero-shot", language="en", value=0.48, source="a paper")
+def test_zero_shot_figures_stand_apart():
+    rows = [
+        Published(measure="AP, boxes", data=f"COCO 2017 val{how}", language="en", value=value, source="a paper")
+        for how, value in ((", zero-shot", 0.9), ("", 0.1))
+    ]
+    both = [one(row.data, capability="detect", published=(row,)) for row in rows]
 
-    found = recommended([one("a", capability="detect", published=(row,))], capability="detect")
+    found = recommended(both, capability="detect")
 
-    assert found[0].figure == row
+    assert names(found) == ["COCO 2017 val", "COCO 2017 val, zero-shot"]
+    assert (found[1].figure, found[1].others) == (None, (rows[0],))
+
+
+def test_a_limit_is_for_a_run_where_one_was_measured():
+    measured = one("a", 0.3, run_mb={"fp32": 3500.0})
+
+    tight, roomy = (recommended([measured], capability="search", memory_mb=mb)[0] for mb in (3499, 3500))
+
+    assert (tight.precision, tight.megabytes, tight.run_mb) == ("int8", 100.0, None)
+    assert (roomy.precision, roomy.megabytes, roomy.run_mb) == ("fp32", 400.0, 3500.0)
+    only = replace(measured, megabytes={"fp32": 400.0})
+    assert recommended([only], capability="search", memory_mb=500)[0].left_out == "needs 3500 MB"
 
 
 def test_the_finest_precision_that_fits_is_taken():

@@ -23,15 +23,20 @@ MOST_PULLS = 12
 
 
 def seeded(draw: random.Random, heals_after: int, counts: Counter[str]) -> Callable[[str, str], str]:
-    """A hub that is faulty one answer in two, and sound after so many answers; stalls are rare, for they take time."""
+    """A hub that is faulty one answer in two, and sound after so many answers; stalls are rare, for they take time.
+
+    One in three is a mirror that calls no file by a hash, ever.
+    """
     likely = draw.uniform(0.1, 0.7)
+    mirror = draw.random() < 1 / 3
     answered = 0
 
     def fault(kind: str, _path: str) -> str:
         nonlocal answered
         answered += 1
         if answered > heals_after or draw.random() > likely:
-            return ""
+            counts["md5"] += (named := "md5" if mirror and kind == "HEAD" else "") != ""
+            return named
         choices = (*ANY, *(() if kind == "HEAD" else BODY * 2), *(("stall",) if draw.random() < 0.1 else ()))
         chosen = draw.choice(choices)
         counts[chosen] += 1
@@ -64,7 +69,7 @@ def test_faulty_pulls_end_in_the_right_files_or_in_one_clear_line(hub, catalogue
     soak_record("pulls", {"pulls": count, "outcome": dict(outcome), "faults": dict(sorted(counts.items()))})
     assert outcome["came"] + outcome["gave up"] == count
     assert outcome["came"] > count / 3
-    assert set(counts) >= {*ANY, *BODY}
+    assert set(counts) >= {*ANY, *BODY, "md5"}
     assert outcome["resumed"] > 0
 
 

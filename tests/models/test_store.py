@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import nearsight_models
-from nearsight_models import MissingFilesError, ModelError, UnknownModelError, store
+from nearsight_models import MissingFilesError, ModelError, UnknownModelError, UsageError, store
 
 
 @pytest.fixture
@@ -54,6 +54,33 @@ def test_a_damaged_page_hurts_nobody_else(home):
         nearsight_models.load("broken")
 
 
+BROKEN = [
+    b"name = '\xff'",
+    b"a = " + b"[" * 5_000 + b"]" * 5_000,
+    b"a = " + b"1" * 5_000,
+    b'name = "broken"\n[files.detect]\nfp32 = { path = "a", sha256 = 3, bytes = 4 }',
+]
+
+
+@pytest.mark.parametrize("page", BROKEN, ids=["bytes", "deep", "long", "shape"])
+def test_whatever_is_wrong_with_a_page_is_one_line(home, page):
+    (home / "broken").mkdir(parents=True)
+    (home / "broken" / "manifest.toml").write_bytes(page)
+
+    with pytest.raises(ModelError) as caught:
+        nearsight_models.load("broken")
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_number_that_is_none_in_a_page_is_told(home, installed):
+    page = installed("nano", "another") / "manifest.toml"
+    page.write_text(page.read_text().replace("[preprocessing]", '[preprocessing]\nreducing_gap = "much"', 1))
+
+    with pytest.raises(ModelError, match="wrong shape"):
+        nearsight_models.load("another")
+
+
 def test_a_folder_that_bears_another_name_than_its_page_is_refused(home, installed):
     installed("nano", "another").rename(home / "renamed")
 
@@ -95,6 +122,43 @@ def test_a_whole_model_takes_the_place_of_the_earlier_one(home):
         store.put_in_place("m", staging)
 
     assert [path.name for path in (home / "m").iterdir()] == ["new"]
+    assert sorted(path.name for path in home.iterdir()) == [".m.lock", "m"]
+
+
+def test_the_earlier_model_is_put_back_where_the_new_one_cannot_take_its_place(home, monkeypatch):
+    (home / "m").mkdir(parents=True)
+    (home / "m" / "old").touch()
+    with store.in_the_making("m") as staging:
+        rename = Path.rename
+        monkeypatch.setattr(Path, "rename", lambda path, to: rename(path / "not here" if path == staging else path, to))
+        with pytest.raises(OSError, match="not here"):
+            store.put_in_place("m", staging)
+
+    assert [path.name for path in (home / "m").iterdir()] == ["old"]
+
+
+def test_an_earlier_model_that_a_killed_process_put_aside_comes_back(home):
+    (home / ".m.old").mkdir(parents=True)
+
+    with store.in_the_making("m"):
+        assert (home / "m").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_told(home, monkeypatch):
+    home.write_text("no folder")
+    monkeypatch.setenv("NEARSIGHT_MODELS", str(home / "models"))
+
+    told = r"cannot be made \(Not a directory\); name another in NEARSIGHT_MODELS"
+    with pytest.raises(UsageError, match=told), store.in_the_making("m"):
+        pass
+
+
+def test_who_does_not_get_the_lock_leaves_nothing(home):
+    with store.in_the_making("m") as staging:
+        staging.rename(home / "m")
+        with pytest.raises(ModelError, match="another process"), store.in_the_making("m"):
+            pass
+
     assert sorted(path.name for path in home.iterdir()) == [".m.lock", "m"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import nearsight as ns
+from nearsight.caption.large import sentence_end
 from nearsight.cli.main import main
 
 pytest.importorskip("onnx", reason="its graphs are written with onnx, which is not installed")
@@ -44,6 +45,16 @@ def speaker(models: Path) -> Callable[..., ns.Captioner]:
         return ns.Captioner("tiny-speaker", **wishes)
 
     return made
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the roles of the graphs that were run, in order."""
+    from nearsight.engine import Engine
+
+    roles, run = [], Engine.run
+    monkeypatch.setattr(Engine, "run", lambda self, role, *rest: roles.append(role) or run(self, role, *rest))
+    return roles
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])
@@ -122,18 +133,15 @@ def test_the_decision_counts_every_run(speaker):
     assert said.decision.measured.bytes_in > 3 * 4 * tiny_speaker.SIDE**2
 
 
-def test_one_look_serves_several_questions(speaker, monkeypatch):
-    from nearsight.engine import Engine
+def test_one_look_serves_several_questions(speaker, ran):
     from nearsight.sight import Sight
 
-    looks, run = [], Engine.run
-    monkeypatch.setattr(Engine, "run", lambda self, role, *rest: looks.append(role) or run(self, role, *rest))
     captioner, sight = speaker(), Sight(picture(RED))
 
     captioner.answer(sight, "many ?")
     captioner.answer(sight, "what ?")
 
-    assert looks.count("vision") == 1
+    assert ran.count("vision") == 1
 
 
 def test_a_memory_says_again_what_was_said_of_a_picture_that_looks_the_same(speaker, photos):
@@ -146,6 +154,47 @@ def test_a_memory_says_again_what_was_said_of_a_picture_that_looks_the_same(spea
     assert again.text == first.text
     assert [rung.target for rung in again.decision.rungs] == ["memory"]
     assert other.text == "two dog"
+
+
+@pytest.mark.parametrize("stated", [{}, {"text_config": {"max_position_embeddings": 300}}])
+def test_a_question_beyond_the_window_is_refused_with_both_numbers_before_anything_runs(
+    speaker, monkeypatch, ran, stated
+):
+    monkeypatch.setattr(tiny_speaker, "CONFIG", stated)
+    sees = 300 if stated else 2048
+    captioner = speaker()
+
+    with pytest.raises(ns.InputError, match=rf"question of \d+ tokens, .* sees {sees} together"):
+        captioner.answer(picture(RED), "many " * sees)
+
+    assert ran == []
+    assert captioner.answer(picture(RED), "many ?").text == "two dog"
+
+
+def test_florence_refuses_more_words_than_it_reads_before_anything_runs(models, speaker, monkeypatch, ran):
+    monkeypatch.setattr(tiny_speaker, "CONFIG", {"text_config": {"max_position_embeddings": 64}})
+    speaker()
+    home = models / "tiny-speaker"
+    recipe = {"size": {"height": 8, "width": 8}, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
+    rewritten(home, "preprocessor_config.json", json.dumps(recipe).encode())
+    page = home / "manifest.toml"
+    page.write_text(page.read_text().replace('architecture = "smolvlm"', 'architecture = "florence-2"'))
+    captioner = ns.Captioner("tiny-speaker")
+
+    with pytest.raises(ns.InputError, match=r"a task of \d{4} tokens was asked; tiny-speaker reads 64 together"):
+        captioner.answer(picture(RED), "<CAPTION_TO_PHRASE_GROUNDING> " + "dog " * 3000)
+
+    assert ran == []
+
+
+def test_tiles_count_as_part_of_the_window(speaker, monkeypatch, ran):
+    tile = {"vision_config": {"image_size": 100, "patch_size": 5}, "scale_factor": 2}  # 100 vectors for each of three
+    monkeypatch.setattr(tiny_speaker, "CONFIG", {"text_config": {"max_position_embeddings": 500}, **tile})
+
+    with pytest.raises(ns.InputError, match=r"and a question of 3\d\d tokens, and an answer of 256, .* sees 500"):
+        speaker().answer(picture(RED), "many ?")
+
+    assert ran == []
 
 
 @pytest.mark.parametrize("question", ["", "  \n", 3])
@@ -232,6 +281,38 @@ def test_the_command_line_answers(speaker, tmp_path, capsys):
 
     assert code == 0
     assert capsys.readouterr().out == "two dog\n"
+
+
+def test_an_answer_in_a_pipe_is_one_line(speaker, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tiny_speaker, "SPELLED", {"red": "red\nand\tbig"})
+    speaker()
+    picture(RED).save(tmp_path / "red.png")
+
+    main(["caption", str(tmp_path / "red.png"), "--model", "tiny-speaker", "--ask", "what ?"])
+
+    assert capsys.readouterr().out == "a red and big dog\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("A dog sits. It looks up", "A dog sits."),
+        ("A dog sits! Red, it looks up", "A dog sits!"),
+        ('A sign says "go." Cars stop', 'A sign says "go."'),
+        ("A dog\nA cat", "A dog\n"),
+        ("一只狗。一只猫", "一只狗。"),
+        ("Mr. Smith stands before St. Paul's. It rains", "Mr. Smith stands before St. Paul's."),
+        ("A team vs. Another, e.g. The Reds. It rains", "A team vs. Another, e.g. The Reds."),
+        ("John F. Kennedy in the U.S. Senate? Yes", "John F. Kennedy in the U.S. Senate?"),
+    ],
+)
+def test_a_caption_ends_with_its_first_sentence_and_not_with_an_abbreviation(text, first):
+    assert text[: sentence_end(text)] == first
+
+
+@pytest.mark.parametrize("text", ["A dog sits.", "A dog sits. ", "At 5 p.m. a dog", "No. 5", "Mr. Smith", "...", ""])
+def test_a_sentence_that_may_go_on_has_no_end_yet(text):
+    assert sentence_end(text) is None
 
 
 def test_the_command_line_says_in_one_line_that_nano_answers_nothing(photos, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from hub_models import PIECES, installed, table
+from hub_models import PIECES, installed, preprocessor, table
 from PIL import Image
 
 import nearsight as ns
+from nearsight.engine import Engine
 from nearsight.families.lookup import leaf
+from nearsight.gallery.pipeline import processed
 from nearsight.testing import COLOURS
 from nearsight_models import File, manifest, pages
 
@@ -36,6 +39,37 @@ def painted(paint, album) -> Path:
     for colour in CHECKED:
         paint(f"{colour}.png", colour)
     return album
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """Give a JPEG of a camera's size whose lines are another picture where the decoder makes it smaller."""
+    rows, columns = np.mgrid[0:1200, 0:1600]
+    lines = np.stack([rows * columns // 800, columns * columns // 3000, rows * rows // 900], -1) % 256
+    path = tmp_path / "large.jpg"
+    Image.fromarray(lines.astype(np.uint8)).save(path, quality=92)
+    return path
+
+
+@pytest.mark.parametrize("by", ["path", "bytes", "gallery", "look"])
+def test_every_pixel_of_a_large_photograph_is_read(home, large, by):
+    """No model's own processor lets the JPEG decoder shrink a picture; nano alone does."""
+    installed(home)
+    encoder = ns.Encoder("colours")
+    wanted = encoder.images([ns.read_image(large)]).vectors[0]
+    shrunk = encoder.images([ns.read_image(large, size_hint=encoder.input_size)]).vectors[0]
+    assert np.abs(shrunk - wanted).max() > 1e-5
+
+    if by == "gallery":
+        vector = next(processed([large], encoder, set(), max_pixels=None))[0].vector
+    elif by == "look":
+        vector = ns.look(large, model="colours").embedding.vectors[0]
+    else:
+        vector = encoder.images([large if by == "path" else large.read_bytes()]).vectors[0]
+
+    assert np.array_equal(vector, wanted)
+    assert encoder.size_hint is None
+    assert ns.Encoder("nano").size_hint == ns.Encoder("nano").input_size
 
 
 def test_a_gallery_is_indexed_and_searched_with_an_installed_model(home, painted, tmp_path):
@@ -184,6 +218,30 @@ def test_without_the_package_tokenizers_the_remedy_is_one_line(home, monkeypatch
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("field", ["settings", "relevance", "preprocessor_config.json", "golden"])
+def test_a_page_that_was_changed_gives_another_engine_and_the_same_page_does_not(home, field):
+    """The files of the graphs are the same ones all the time."""
+    folder = installed(home)
+    first, same = (Engine.shared("colours", capability="search") for _ in range(2))
+    page = manifest.parse((folder / "manifest.toml").read_text(encoding="utf8"), folder)
+    if field == "golden":
+        page.golden.clear()
+    elif field == "preprocessor_config.json":
+        stated = {**preprocessor(), "image_mean": [0.0, 0.0, 0.0]}
+        (folder / field).write_text(json.dumps(stated), encoding="utf8")
+        page.assets[field] = File.of(folder / field)
+    else:
+        getattr(page, field)["min_score"] = 0.25
+    pages.save(page, folder)
+
+    changed = Engine.shared("colours", capability="search")
+
+    assert first is same
+    assert changed is not first
+    assert changed.manifest.files == first.manifest.files
+    assert changed.manifest != first.manifest
+
+
 def test_identity_and_input_size_are_known_without_loading_a_graph(home):
     folder = installed(home)
     encoder = ns.Encoder("colours")
@@ -251,6 +309,20 @@ def test_a_gallery_says_that_nothing_matches_a_text_that_the_model_does_not_read
     assert (read[0].path.stem, read.weak) == ("red", False)
 
 
+def test_a_picture_is_never_ruled_out_by_its_cosine_where_nothing_is_calibrated(home, paint, album, tmp_path):
+    installed(home)
+    paint("blue.png", "blue")
+
+    with ns.Gallery.open(tmp_path / "g.nsg", encoder="colours") as gallery:
+        gallery.add(album)
+        hits = gallery.search("red")
+    match = ns.look(album / "blue.png", model="colours").matches(["red"])[0]
+
+    assert hits[0].score < 0
+    assert (len(hits), hits.weak) == (1, False)
+    assert (match.score, match.matches) == (pytest.approx(hits[0].score), True)
+
+
 def test_relevance_follows_the_score_where_nothing_is_calibrated(home):
     installed(home)
     encoder = ns.Encoder("colours")
@@ -261,6 +333,7 @@ def test_relevance_follows_the_score_where_nothing_is_calibrated(home):
     relevance = encoder.relevance(query, vectors, "red", 4)
 
     assert np.allclose(relevance, [0.9, 0.75, 0.25, 0.0], atol=1e-6)
+    assert (relevance >= encoder.default_min_relevance).all()
     assert 0 < encoder.default_min_relevance < 1e-9
     assert encoder.relevance(query, vectors, None, 4) is None
 

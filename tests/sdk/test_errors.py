@@ -48,6 +48,13 @@ def test_a_users_mistake_exits_with_two():
     assert (ModelError.exit_code, DelegateError.exit_code) == (1, 1)
 
 
+def test_a_model_that_was_not_installed_is_the_users_mistake_and_a_lost_file_is_not():
+    with pytest.raises(MissingFilesError) as caught, translated():
+        raise nearsight_models.errors.NotInstalledError("why")
+
+    assert (caught.value.exit_code, MissingFilesError.exit_code) == (2, 1)
+
+
 def test_other_errors_pass_as_they_are():
     with pytest.raises(ZeroDivisionError), translated():
         1 / 0  # noqa: B018

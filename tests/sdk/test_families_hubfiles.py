@@ -51,7 +51,7 @@ def drawn(mode: str) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8).squeeze())
 
 
-# open_clip drops transparency, which is painted white here, as transformers does.
+# open_clip drops transparency, which is white here for every model (below).
 CASES = [(name, mode) for name in ("clip", "siglip", "chinese-clip", "open_clip") for mode in ("RGB", "L", "RGBA")]
 CASES.remove(("open_clip", "RGBA"))
 
@@ -68,6 +68,21 @@ def test_pixels_are_those_of_the_models_own_processor(name, mode, page, root):
     assert made.dtype == np.float32
     assert made.shape == wanted.shape == (3, 24, 24)
     assert (np.abs(made - wanted) * np.array(recipe.std)[:, None, None]).max() <= 1 / 255
+
+
+def test_what_is_transparent_is_white_for_every_model(page):
+    """Transformers' processors do so; open_clip's own drops transparency, but it is gone where pictures are read."""
+    stated = {"preprocess_cfg": {"size": 24}}
+    picture = drawn("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    white.alpha_composite(picture)
+
+    recipe = PictureRecipe.read(page(open_clip_config=stated))
+
+    made = recipe.fitted(picture)
+    assert np.array_equal(made, recipe.fitted(ns.read_image(picture)))
+    assert np.array_equal(made, recipe.fitted(white.convert("RGB")))
+    assert not np.array_equal(made, recipe.fitted(picture.convert("RGB")))
 
 
 def test_an_older_file_with_single_numbers_says_the_same(page):

@@ -16,7 +16,9 @@ from PIL import Image
 import nearsight as ns
 import nearsight_models
 from nearsight.engine import Engine
+from nearsight.looking import _match
 from nearsight.sight import LOOKED_WH, Sight
+from nearsight.testing import COLOURS, FakeEncoder
 from nearsight_npu.loopback import FakeCloud
 from nearsight_npu.remote import forget_failures
 
@@ -119,6 +121,23 @@ def test_any_script_and_any_length_is_a_text_and_what_cannot_be_read_matches_not
     assert [row.relevance for row in rows[: len(unread)]] == [0.0] * len(unread)
     assert rows[len(unread)].matches
     assert all(0 <= row.relevance <= 1 for row in rows)
+
+
+class Silent(FakeEncoder):
+    """One that judges no text, as a SigLIP whose files state no scale."""
+
+    def relevance(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def test_a_text_of_a_model_that_judges_none_has_the_relevance_of_a_search_and_matches() -> None:
+    encoder = Silent()
+    picture = encoder.images([np.full((32, 32, 3), COLOURS["red"], np.uint8)]).vectors
+
+    rows = [_match(encoder, text, encoder.texts([text]).vectors[0], picture) for text in ("red", "blue")]
+
+    assert [row.relevance for row in rows] == [pytest.approx((rows[0].score - 0.2) / 0.8), 0.5]
+    assert all(row.matches for row in rows)
 
 
 @pytest.mark.data("flickr8k_dev.tar", "flickr8k_dev_captions.jsonl")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 END = "<|im_end|>"
 
 
-def installed(folder: Path, said: str) -> Path:
+def installed(folder: Path, said: str, architecture: str = "qwen2", window: int = 2048) -> Path:
     """Install it."""
     home = folder / "tiny-planner"
     (home / "onnx").mkdir(parents=True)
@@ -27,10 +27,10 @@ def installed(folder: Path, said: str) -> Path:
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.add_special_tokens([AddedToken(mark, special=True) for mark in pieces[:2]])
     words.save(str(home / "tokenizer.json"))
-    (home / "config.json").write_text(json.dumps({"eos_token_id": 0, "max_position_embeddings": 2048}))
+    (home / "config.json").write_text(json.dumps({"eos_token_id": 0, "max_position_embeddings": window}))
     model = helper.make_model(_decoder(len(pieces)), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     save(model, home / "onnx" / "model.onnx")
-    entry = Entry(name="tiny-planner", architecture="qwen2", capability="plan")
+    entry = Entry(name="tiny-planner", architecture=architecture, capability="plan")
     exported = Exported(
         graphs={"decoder": home / "onnx" / "model.onnx"}, golden={}, assets=("tokenizer.json", "config.json")
     )

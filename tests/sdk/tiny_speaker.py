@@ -21,6 +21,8 @@ PIECES = [*MARKS, *WORDS]
 SIDE = 8
 # How the tokenizer spells a piece, where that is not as the graphs call it.
 SPELLED: dict[str, str] = {}
+# What its configuration says besides how an answer ends.
+CONFIG: dict[str, object] = {}
 FLOATS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 
 
@@ -79,7 +81,7 @@ def installed(folder: Path, kind: str = "float32") -> Path:
         "image_std": [0.5] * 3,
     }
     (home / "preprocessor_config.json").write_text(json.dumps(processor))
-    (home / "config.json").write_text(json.dumps({"eos_token_id": at("<end_of_utterance>")}))
+    (home / "config.json").write_text(json.dumps({"eos_token_id": at("<end_of_utterance>"), **CONFIG}))
     exported = Exported(
         graphs={role: home / "onnx" / f"{role}.onnx" for role in graphs},
         golden={},

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 JUDGE = "nano"  # whose tower and detector check nouns and tell whether two pictures look the same
 TOKENS_OF_A_WORD = 8  # at most, as a whole; a model that babbles one endless word is stopped by it
-_SENTENCE = re.compile(r"(?<=\w\w)[.!?](?=\s)|\n|[。！？]")
+_SENTENCE = re.compile(r"(?P<stop>[.!?])[\"')”’]*(?=\s+(?P<next>\w))|\n|[。！？]")
+_BEFORE = re.compile(r"[\w.]*\Z")
+# After these, and after a single capital letter, a stop ends no sentence.
+_ABBREVIATIONS = {"mr", "mrs", "ms", "dr", "st", "no", "vs", "etc", "e.g", "i.e"}
 _CHARACTER = re.compile(r"\w")
 _WORD = re.compile(r"\S+")
 
@@ -178,6 +181,28 @@ def _stop(text: str, language: str, most: int, *, one_sentence: bool) -> int | N
     words = list((_CHARACTER if language == CHINESE else _WORD).finditer(text))
     if len(words) > most:
         stops.append(words[most].start())
-    if one_sentence and (sentence := _SENTENCE.search(text)):
-        stops.append(sentence.end())
+    if one_sentence and (end := sentence_end(text)) is not None:
+        stops.append(end)
     return min(stops, default=None)
+
+
+def sentence_end(text: str) -> int | None:
+    """Say where the first sentence ends, if something follows it; None where it goes on, or may yet.
+
+    Example:
+        >>> text = "Mr. T. stands in St. Paul's. It rains."
+        >>> text[: sentence_end(text)]
+        "Mr. T. stands in St. Paul's."
+    """
+    for found in _SENTENCE.finditer(text):
+        if not found["stop"] or (found["next"].isupper() and not _abbreviated(text[: found.start()], found["stop"])):
+            return found.end()
+    return None
+
+
+def _abbreviated(before: str, stop: str) -> bool:
+    """Whether a stop belongs to the word before it."""
+    found = _BEFORE.search(before)
+    word = found[0] if found else ""
+    initial = word.rpartition(".")[2]
+    return stop == "." and (word.lower() in _ABBREVIATIONS or (len(initial) == 1 and initial.isupper()))

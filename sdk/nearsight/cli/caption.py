@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             if for_a_person() and not args.json:
                 _print(heard, None if alone else image)
                 continue
-            text = "".join(heard)
+            text = " ".join("".join(heard).split())  # in a pipe a caption is one line, and a tab parts it from others
         except PictureUnreadableError as error:
             if alone:
                 raise

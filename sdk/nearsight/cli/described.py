@@ -153,6 +153,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "name": choice.name,
         "precision": choice.precision,
         "megabytes": choice.megabytes,
+        "run_mb": choice.run_mb,
         "way": choice.way,
         "figure": _figure(choice.figure) if choice.figure else None,
         "other_figures": [_figure(row) for row in choice.others],
@@ -166,15 +167,16 @@ def _choice(choice: Choice) -> dict[str, Any]:
 def _cells(choice: Choice) -> tuple[str, str, str, str, str, str, str]:
     """Give name, precision, size, figure with its source, languages, licence, and verdict."""
     figure = "no figure on that data set"
-    if choice.figure:
-        row = choice.figure
+    if choice.figure or choice.others:
+        row = choice.figure or choice.others[0]
         finer = "" if choice.precision == "fp32" else "of fp32: "
-        figure = f"{finer}{row.value:.3f} {row.measure}, {row.data} ({row.source})"
+        apart = "" if choice.figure else "not compared: "
+        figure = f"{apart}{finer}{row.value:.3f} {row.measure}, {row.data} ({row.source})"
     verdict = f"left out: {choice.left_out}" if choice.left_out else choice.way
     return (
         choice.name,
         choice.precision,
-        f"{choice.megabytes:.0f} MB",
+        f"{choice.megabytes:.0f} MB" + (f", a run {choice.run_mb:.0f} MB" if choice.run_mb else ""),
         figure,
         _some(choice.languages),
         choice.licence,

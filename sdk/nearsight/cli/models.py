@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nearsight.cli.described import describe, describe_entry, is_read, lines, recommendation
@@ -12,7 +15,7 @@ from nearsight.errors import InputError, ModelError, translated
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from nearsight.engine import Verified
     from nearsight_models import Entry, Manifest, Progress
@@ -25,6 +28,7 @@ EPILOG = """examples:
   nearsight models pull clip-vit-b32                        (ready graphs from the hub: pip install 'nearsight[hub]')
   nearsight models pull clip-vit-b32 --from /media/stick    (from a folder laid out as on the hub; no network)
   nearsight models export blip-base                         (made here with torch: pip install 'nearsight[export]')
+  nearsight models export clip-vit-b32 --from ./mine --name my-clip                     (weights of your own)
   nearsight models verify clip-vit-b32"""
 # Which option is whose; every other use is a mistake that is told.
 OPTIONS = {
@@ -34,12 +38,15 @@ OPTIONS = {
     "batch": ("export",),
     "canvas": ("export",),
     "int8": ("export",),
+    "new_name": ("export",),
+    "replace": ("pull", "export"),
     "capability": ("list", "recommend"),
     "language": ("recommend",),
     "memory_mb": ("recommend",),
     "any_licence": ("recommend",),
 }
 NOWHERE = "-"  # stands for the precision and the target of a file that is no graph
+_NAME = re.compile("[a-z0-9][a-z0-9._-]*")
 CAPABILITIES = ("search", "detect", "caption", "plan")
 
 
@@ -59,9 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=_count, metavar="N", help="export: pictures or texts of a run (any number)")
     parser.add_argument("--canvas", type=_size, metavar="WxH", help="export: pixels that a detector looks at")
     parser.add_argument("--int8", action="store_true", default=None, help="export: also INT8, for search models")
+    parser.add_argument(
+        "--name", dest="new_name", metavar="OTHER", help="export: what your own weights are called here"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", default=None, help="pull, export: also what came by the other of the two"
+    )
     parser.add_argument("--capability", choices=CAPABILITIES, help="list, recommend: what it shall serve")
     parser.add_argument("--language", metavar="CODE", help="recommend: a language it must know, such as zh")
-    parser.add_argument("--memory-mb", type=_megabytes, metavar="MB", help="recommend: most memory of its weights")
+    parser.add_argument(
+        "--memory-mb", type=_megabytes, metavar="MB", help="recommend: most memory, of its weights or of a run"
+    )
     parser.add_argument(
         "--any-licence", action="store_true", default=None, help="recommend: also weights for research only"
     )
@@ -75,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
     """
     for option, actions in OPTIONS.items():
         if getattr(args, option) is not None and args.action not in actions:
-            named = "--from" if option == "source" else f"--{option.replace('_', '-')}"
+            named = {"source": "--from", "new_name": "--name"}.get(option, f"--{option.replace('_', '-')}")
             raise InputError(f"{named} belongs to {' and '.join(actions)}, not to {args.action}; see --help")
-    with translated():
+    with translated(), _the_users_own():
         match args.action:
             case "list":
                 return _list(args)
@@ -89,6 +104,17 @@ def run(args: argparse.Namespace) -> int:
                 return _recommend(args)
             case _:
                 return _verify(_chosen(args.name), as_json=args.json)
+
+
+@contextmanager
+def _the_users_own() -> Iterator[None]:
+    """Let what was asked for or set wrongly end with exit code 2."""
+    import nearsight_models
+
+    try:
+        yield
+    except nearsight_models.UsageError as error:
+        raise InputError(str(error)) from error
 
 
 def _count(text: str) -> int:
@@ -175,7 +201,12 @@ def _pull(args: argparse.Namespace) -> int:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         manifest = nearsight_models.pull(
-            entry.name, precision=args.precision, folder=args.source, revision=args.revision, told=_say_progress
+            entry.name,
+            precision=args.precision,
+            folder=args.source,
+            revision=args.revision,
+            told=_say_progress,
+            replace=bool(args.replace),
         )
     except nearsight_models.MissingFilesError as error:
         if args.source is None:
@@ -197,8 +228,34 @@ def _export(args: argparse.Namespace) -> int:
     from nearsight.exporting import export_model
 
     entry = _entry(args)
-    export_model(entry, args.source or _origin(entry), batch=args.batch, canvas=args.canvas, int8=bool(args.int8))
+    source = args.source or _origin(entry)
+    if args.new_name is not None:
+        entry = _of_ones_own(entry, args)
+    export_model(entry, source, batch=args.batch, canvas=args.canvas, int8=bool(args.int8), replace=bool(args.replace))
     return _installed(nearsight_models.load(entry.name), as_json=args.json)
+
+
+def _of_ones_own(entry: Entry, args: argparse.Namespace) -> Entry:
+    """Describe weights that are not the catalogue's: its licence and data are not theirs."""
+    import nearsight_models
+
+    if args.source is None:
+        raise InputError("--name is for weights of your own; say where they are: --from FOLDER")
+    pages = [nearsight_models.load(name) for name in nearsight_models.embedded()]
+    taken = {*nearsight_models.available(), *(page.name for page in pages), *(page.family for page in pages)}
+    if not _NAME.fullmatch(args.new_name) or args.new_name in taken:
+        why = "the wheel or the catalogue has it" if args.new_name in taken else "small letters, digits, '.', '-', '_'"
+        raise InputError(f"a model of your own cannot be called {args.new_name!r} ({why}); give another --name")
+    folder = re.split(r"[/\\]", args.source.rstrip("/\\"))[-1]
+    owner = f"as the owner of the weights says; exported from {folder}'s own files"
+    return replace(
+        entry,
+        name=args.new_name,
+        summary=f"weights of your own in the shape of {entry.name}",
+        licence=owner,
+        trained_on=(owner,),
+        published=(),
+    )
 
 
 def _origin(entry: Entry) -> str:
@@ -230,15 +287,24 @@ def _recommend(args: argparse.Namespace) -> int:
         raise InputError(f"recommend takes no name, but --capability; {args.name!r} was given")
     if args.capability is None:
         raise InputError(f"recommend wants --capability: {', '.join(CAPABILITIES)}")
+    offered = list(nearsight_models.candidates())
     ranked = nearsight_models.recommended(
-        nearsight_models.candidates(),
+        offered,
         capability=args.capability,
-        language=args.language,
+        language=_language(args.language, {code for one in offered for code in one.languages}),
         memory_mb=args.memory_mb,
         any_licence=bool(args.any_licence),
         runs=is_read,
     )
     return recommendation(ranked, as_json=args.json)
+
+
+def _language(asked: str | None, known: set[str]) -> str | None:
+    """Give the code as pages write it: `zh` for `zh-CN` and `ZH`."""
+    code = re.split("[-_]", asked.strip().casefold())[0] if asked is not None else None
+    if code is not None and code not in known:
+        raise InputError(f"no model knows the language {asked!r}; give one of {', '.join(sorted(known))}")
+    return code
 
 
 def _verify(names: list[str], *, as_json: bool) -> int:

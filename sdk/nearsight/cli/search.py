@@ -62,21 +62,28 @@ def run(args: argparse.Namespace) -> int:
     if not text.strip() and not pictures:
         raise InputError("the query is blank; write what to look for, or name a picture")
     query = None if text and pictures else text or pictures[0]
+    plus, minus = ([_term(word) for word in words] for words in (args.plus, args.minus))
+    from nearsight.encoders import Encoder
     from nearsight.gallery import Gallery
 
-    with Gallery.open(place, encoder_of(place), read_only=True) as gallery:
+    encoder = Encoder(encoder_of(place))
+    with Gallery.open(place, encoder, read_only=True) as gallery:
         wanted: dict[str, Any] = {
             "both": (text, pictures[0]) if query is None else None,
             "camera": args.camera,
             "after": args.after,
             "before": args.before,
             "where": dict(args.where) or None,
-            "plus": [_term(word) for word in args.plus],
-            "minus": [_term(word) for word in args.minus],
+            "plus": plus,
+            "minus": minus,
         }
-        hits = gallery.search(query, k=args.top, offset=args.offset, min_relevance=args.min_relevance, **wanted)
+        in_words = isinstance(query, str) and all(isinstance(term, str) for _, term in (*plus, *minus))
+        # The vector of such a text says nothing, so that not even weak matches are shown.
+        unread = in_words and not encoder.reads(text)
+        least = None if unread else args.min_relevance
+        hits = gallery.search(query, k=args.top, offset=args.offset, min_relevance=least, **wanted)
         nearest = None
-        if not hits and hits.best_relevance is not None and hits.best_relevance < hits.min_relevance:
+        if not hits and not unread and hits.best_relevance is not None and hits.best_relevance < hits.min_relevance:
             nearest = gallery.search(query, k=1, min_relevance=0, **wanted)[0]
         empty = not hits and gallery.stats().items == 0
     asked = " ".join(args.query)
@@ -86,7 +93,10 @@ def run(args: argparse.Namespace) -> int:
         write_json(_as_json(asked, hits))
     elif hits:
         _print_hits(asked, hits, filepath_only=args.filepath_only)
-    if not hits:
+    if unread and not empty:
+        name = encoder.identity.model
+        say(f"{name} does not read this script: {asked!r}; ask in one of its languages: nearsight models list {name}")
+    elif not hits:
         filtered = bool(args.camera or args.after or args.before or args.where)
         say(_nothing(asked, hits, nearest, empty=empty, filtered=filtered))
     return 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
+from contextlib import ExitStack
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearsight.errors import InputError, ModelError, translated
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
     from nearsight.exporting.writing import Described
@@ -43,6 +43,7 @@ def export_model(
     batch: int | None = None,
     canvas: tuple[int, int] | None = None,
     int8: bool = False,
+    replace: bool = False,
 ) -> Path:
     """Make a model's graphs and install them.
 
@@ -55,16 +56,17 @@ def export_model(
         canvas: Width and height of what a detector looks at; None takes the model's own.
         int8: Whether to add INT8 files to an encoder's where they are much smaller and torch's answers hold;
             `precision="int8"` takes them.
+        replace: Whether a model of this name that was pulled gives way.
 
     Returns:
         The installed model's folder. What was installed under the name before stays until the new one is whole.
 
     Raises:
-        InputError: If INT8 is asked for of another model than an encoder.
+        InputError: If INT8 is asked for of another model than an encoder, or a pulled model has the name.
         ModelError: If no exporter makes the architecture, a library is missing, or the source cannot be read.
     """
     from nearsight.exporting.writing import written
-    from nearsight_models import models_folder
+    from nearsight_models import UsageError, store
 
     module = EXPORTERS.get(entry.architecture)
     if module is None:
@@ -74,12 +76,17 @@ def export_model(
         )
     if int8 and entry.capability != "search":
         raise InputError(f"{entry.name} was to be exported in INT8; that is made of search models only; leave it out")
-    with translated():
-        home = folder or models_folder()
-    home.mkdir(parents=True, exist_ok=True)
-    # Beside its place, so that it appears there by one renaming.
-    work = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=home))
-    try:
+    with translated(), ExitStack() as held:
+        try:
+            home = folder or store.models_folder()
+            if not replace:
+                store.mind(entry.name, "export", home)
+        except UsageError as error:
+            raise InputError(str(error)) from error
+        # Beside its place, so that it appears there by one renaming.
+        work = held.enter_context(store.in_the_making(entry.name, home, "made"))
+        held.callback(shutil.rmtree, work, ignore_errors=True)
+        _emptied(work)
         exporter = _exporter(module)
         exported = exporter.export(source, work, batch=batch, canvas=canvas)
         if int8:
@@ -87,9 +94,14 @@ def export_model(
 
             exported = with_int8(exported)
         written(entry, exported, work)
-        return _placed(work, home / entry.name)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        store.put_in_place(entry.name, work)
+    return home / entry.name
+
+
+def _emptied(folder: Path) -> None:
+    """Leave nothing of an earlier try, which may have been killed."""
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _exporter(module: str) -> ModuleType:
@@ -97,16 +109,3 @@ def _exporter(module: str) -> ModuleType:
         return import_module(f"nearsight.exporting.{module}")
     except ImportError as error:
         raise ModelError(f"exporting needs torch; install it: pip install 'nearsight[export]' ({error})") from error
-
-
-def _placed(work: Path, place: Path) -> Path:
-    """Put a whole model in its place; the one that was there goes only then."""
-    if place.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{place.name}.old.", dir=place.parent))
-        place.rename(old / place.name)
-        work.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        work.rename(place)
-    place.chmod(0o755)
-    return place

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nearsight.errors import InputError
 from nearsight.exporting.tracing import golden_of, traced
 
 if TYPE_CHECKING:
@@ -63,6 +64,19 @@ class Traced:
     golden: Mapping[str, Golden]
     dimensions: int
     fixed_text: bool = field(default=False)
+
+
+def refuse_canvas(canvas: tuple[int, int] | None, source: Path | str) -> None:
+    """Refuse another canvas than None: an encoder looks at the one size that its files state.
+
+    Raises:
+        InputError: If there is one.
+    """
+    if canvas is not None:
+        raise InputError(
+            f"a canvas of {canvas} was asked for; {source} is an encoder, which looks at one size; leave it out: "
+            "OWLv2 and Grounding DINO take one"
+        )
 
 
 def towers_traced(towers: Towers, out: Path, batch: int | None) -> Traced:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 LONGEST = 77
 # Source: Hessel et al. 2021, "CLIPScore", w = 2.5: it spreads CLIP's cosines, which lie below .4, over 0 to 1.
 _CLIPSCORE_WEIGHT = 2.5
-# Below what SigLIP's sigmoid gives for pictures that have nothing to do with a text.
-_RULED_OUT = 1e-12
+# What the lowest cosine is worth where nothing is calibrated, and the threshold there: only a text in a script that the
+# model does not read has 0, and is below. SigLIP's sigmoid, too, is above.
+_LEAST = float(np.finfo(np.float32).tiny)
 
 
 def family(manifest: Manifest) -> Clip:
@@ -79,6 +80,10 @@ class Clip:
         return self.picture.size_wh
 
     @property
+    def size_hint(self) -> None:
+        """None: the model's own processor resizes the whole picture, and so is it read."""
+
+    @property
     def preprocessing(self) -> str:
         """The whole recipe, so that another crop or another mean is another preprocessing."""
         return self.picture.key
@@ -115,13 +120,13 @@ class Clip:
     @property
     def default_min_relevance(self) -> float:
         """The calibrated threshold; else next to nothing: only what is ruled out, as by another script, is left out."""
-        return self.curve.min_relevance if self.curve else _RULED_OUT
+        return self.curve.min_relevance if self.curve else _LEAST
 
     def relevance(self, scores: NDArray[np.float32], text: str, considered: int) -> NDArray[np.float32] | None:
         """Give the calibrated chance, or else CLIPScore: in the same order, and not a chance."""
         if self.curve:
             return self.curve.relevance(scores, considered, thing=names_thing(text))
-        score: NDArray[np.float32] = np.clip(_CLIPSCORE_WEIGHT * scores, 0.0, 1.0).astype(np.float32)
+        score: NDArray[np.float32] = np.clip(_CLIPSCORE_WEIGHT * scores, _LEAST, 1.0).astype(np.float32)
         return score
 
 

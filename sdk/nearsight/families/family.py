@@ -25,6 +25,10 @@ class EncoderFamily(Protocol):
         """Width and height of what `pixels` gives."""
 
     @property
+    def size_hint(self) -> tuple[int, int] | None:
+        """Width and height above which a JPEG may be decoded smaller; None where a processor reads every pixel."""
+
+    @property
     def preprocessing(self) -> str:
         """A short text that is equal only where equal pictures become equal arrays."""
 

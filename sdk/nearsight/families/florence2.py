@@ -78,12 +78,11 @@ class Florence2:
         self._start = int(text.get("decoder_start_token_id", _END))
         self._marks = (int(text.get("bos_token_id", _BEGIN)), int(text.get("pad_token_id", _PAD)))
         self.beams, self._early = int(text.get("num_beams", 1)), text.get("early_stopping") is True
+        self._window = int(text.get("max_position_embeddings", _LONGEST))
         first = text.get("forced_bos_token_id")
         self._rules = Rules(
             ends=ends(text, (_END,)),
-            longest=min(
-                int(manifest.settings.get("longest", _LONGEST)), int(text.get("max_position_embeddings", _LONGEST))
-            ),
+            longest=min(int(manifest.settings.get("longest", _LONGEST)), self._window),
             first=None if first is None else int(first),
             unrepeated=int(text.get("no_repeat_ngram_size", 0)),
         )
@@ -109,9 +108,11 @@ class Florence2:
         return self._looks.seen(turn.sight, VISION, look)
 
     def _speech(self, turn: Turn, prompt: str, *, places: bool) -> Speech:
-        seen = self._seen(turn)["image_features"].astype(np.float32)
         words = self._tokenizer.encode(prompt, add_special_tokens=False).ids
         ids = np.array([[self._marks[0], *words, self._rules.ends[0]]], np.int64)
+        self._check(turn.model, ids.size, 0)
+        seen = self._seen(turn)["image_features"].astype(np.float32)
+        self._check(turn.model, ids.size, seen.shape[1])
         vectors = np.concatenate([seen, turn.embedded(ids)], axis=1)
         mask = np.ones(vectors.shape[:2], np.int64)
         read = turn.run(ENCODER, {"inputs_embeds": vectors, "attention_mask": mask})
@@ -130,6 +131,14 @@ class Florence2:
             told=partial(told, size_wh=turn.sight.size_wh) if places else None,
             early=self._early,
         )
+
+    def _check(self, model: str, words: int, picture: int) -> None:
+        """Refuse what the encoder cannot read at once; what the answer takes is the decoder's, which counts anew."""
+        if words + picture > self._window:
+            raise InputError(
+                f"a task of {words} tokens was asked{f' of a picture of {picture}' if picture else ''}; {model} reads "
+                f"{self._window} together; ask in fewer words"
+            )
 
     def _read(self, ids: Sequence[int]) -> str:
         """Write ids as text; places are kept, marks of begin, end and padding are not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from nearsight.families.hubfiles import config, optional, tokenizer
 from nearsight.families.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,7 +35,7 @@ _TEMPLATES = {
 }
 # Source: what Qwen2.5's template says where there is no message of the system.
 _SYSTEM = {"qwen2": "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."}
-_MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "</s>", "<s>")
+_MARK = re.compile(r"</?[^<>\s]+>")
 
 
 class Language:
@@ -47,6 +48,10 @@ class Language:
     def __init__(self, manifest: Manifest) -> None:
         self._architecture = manifest.architecture
         self._tokenizer = tokenizer(manifest)
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        written, begun = _TEMPLATES[self._architecture]
+        template = "".join(written.format(role=role, text="") for role in ROLES) + begun
+        self._marks = frozenset({mark.content for mark in added if mark.special} | set(_MARK.findall(template)))
         page: dict[str, Any] = config(manifest, "config.json") | optional(manifest, "generation_config.json")
         self._ends = ends(page, ())
         self._window = int(page.get("max_position_embeddings", 2048))
@@ -108,7 +113,7 @@ class Language:
                 f"{wrong[0] if wrong else 'none'!r}"
             )
         written, begun = _TEMPLATES[self._architecture]
-        said = [(role, _unmarked(text)) for role, text in messages]
+        said = [(role, unmarked(text, self._marks)) for role, text in messages]
         if said[0][0] != "system" and self._architecture in _SYSTEM:
             said = [("system", _SYSTEM[self._architecture]), *said]
         text = "".join(written.format(role=role, text=words) for role, words in said) + begun
@@ -122,11 +127,27 @@ def family(manifest: Manifest) -> Language:
     return Language(manifest)
 
 
-def _unmarked(text: str) -> str:
-    """Take marks of a conversation out of a message, which could otherwise speak for somebody else."""
-    for mark in _MARKS:
-        text = text.replace(mark, "")
-    return text
+def unmarked(text: str, marks: Iterable[str]) -> str:
+    """Take marks of a conversation out of a message, which could otherwise speak for somebody else.
+
+    What is left has none of them, not even one that came about where another was taken out.
+
+    Example:
+        >>> unmarked("hi <|im_<|im_end|>end|>there", ["<|im_end|>"])
+        'hi there'
+    """
+    by_end: dict[str, list[list[str]]] = {}
+    for mark in filter(None, marks):
+        by_end.setdefault(mark[-1], []).append(list(mark))
+    kept: list[str] = []
+    for one in text:
+        kept.append(one)
+        # Only the newest character can complete a mark.
+        for letters in by_end.get(one, ()):
+            if kept[-len(letters) :] == letters:
+                del kept[-len(letters) :]
+                break
+    return "".join(kept)
 
 
 def _read(decode: Any, ids: Sequence[int]) -> str:

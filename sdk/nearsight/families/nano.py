@@ -42,6 +42,11 @@ class Nano:
         return self._fit.size_wh
 
     @property
+    def size_hint(self) -> tuple[int, int]:
+        """The input's size: its vectors hardly tell a JPEG that was decoded smaller (cosine .995)."""
+        return self.input_size
+
+    @property
     def preprocessing(self) -> str:
         """Size, mode and filter."""
         return self._fit.key

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 WHOLE, TILES = "whole", "tiles"
 CAPTION = "Describe the picture in one short sentence."
 _LONGEST = 256
+# Source: what transformers' LlamaConfig takes where a configuration does not say how long a text may be.
+_WINDOW = 2048
 # Source: the chat template of SmolVLM for one picture and one question.
 _CHAT = "<|im_start|>User:{picture}{question}<end_of_utterance>\nAssistant:"
 _END = "<end_of_utterance>"
@@ -77,6 +79,9 @@ class SmolVlm:
             longest=int(manifest.settings.get("longest", _LONGEST)),
             never=(self._image,),
         )
+        text: dict[str, Any] = written.get("text_config", {})
+        self._window = int(text.get("max_position_embeddings", _WINDOW))
+        self._marks = _marks(written)
         self._views = {"caption": WHOLE, "answer": TILES} | manifest.settings.get("views", {})
         self._looks = Looks()
 
@@ -102,14 +107,11 @@ class SmolVlm:
         return found
 
     def _speech(self, turn: Turn, question: str, view: str, *, one_sentence: bool = False) -> Speech:
-        seen = self._looks.seen(turn.sight, view, partial(self._look, turn, view))
-        features = seen["features"]
-        rows, columns = (int(number) for number in seen["grid"])
-        picture = shown(rows, columns, len(features) // (rows * columns + 1))
-        ids = np.array(
-            [self._tokenizer.encode(_CHAT.format(picture=picture, question=question), add_special_tokens=False).ids],
-            np.int64,
-        )
+        rows, columns = grid(turn.sight.size_wh, self._longest_edge, self._tile) if view == TILES else (0, 0)
+        # What is too long is refused before anything runs.
+        self._ids(turn.model, question, shown(rows, columns, self._marks))
+        features = self._looks.seen(turn.sight, view, partial(self._look, turn, view))["features"]
+        ids = self._ids(turn.model, question, shown(rows, columns, len(features) // (rows * columns + 1)))
         # The words' vectors, with the picture's where its marks stand; later tokens are words.
         vectors = turn.embedded(ids)
         places = ids[0] == self._image
@@ -133,14 +135,23 @@ class SmolVlm:
             one_sentence=one_sentence,
         )
 
+    def _ids(self, model: str, question: str, picture: str) -> NDArray[np.int64]:
+        """Give the ids (1, t) of a question about a picture, if the model sees that far."""
+        text = _CHAT.format(picture=picture, question=question)
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if len(ids) + self._rules.longest > self._window:
+            raise InputError(
+                f"a picture and a question of {len(ids)} tokens, and an answer of {self._rules.longest}, were asked "
+                f"for; {model} sees {self._window} together; ask in fewer words"
+            )
+        return np.array([ids], np.int64)
+
     def _look(self, turn: Turn, view: str) -> Arrays:
-        tiles, rows, columns = tiled(
-            turn.sight.picture(), self._longest_edge, self._tile, self._resample, split=view == TILES
-        )
+        tiles, _, _ = tiled(turn.sight.picture(), self._longest_edge, self._tile, self._resample, split=view == TILES)
         pixels = self._recipe.normalised(np.stack(tiles))[None]
         mask = np.ones((1, len(tiles), self._tile, self._tile), bool)
         found = turn.run(VISION, {"pixel_values": pixels, "pixel_attention_mask": mask})["image_features"]
-        return {"features": found.reshape(-1, found.shape[-1]).astype(np.float32), "grid": np.array([rows, columns])}
+        return {"features": found.reshape(-1, found.shape[-1]).astype(np.float32)}
 
 
 def shown(rows: int, columns: int, marks: int) -> str:
@@ -177,17 +188,23 @@ def tiled(
     """
     rgb = to_rgb(picture)
     sized = rgb.resize(_brought(rgb.size, longest_edge), resample)
+    rows, columns = grid(rgb.size, longest_edge, tile) if split else (0, 0)
     if split:
-        columns, rows = (math.ceil(side / tile) for side in _even(sized.size, tile))
-        sized = sized.resize((columns * tile, rows * tile), resample)
-        if rows * columns > 1:
-            tiles = [
-                sized.crop((column * tile, row * tile, (column + 1) * tile, (row + 1) * tile))
-                for row in range(rows)
-                for column in range(columns)
-            ]
-            return [np.asarray(one, np.uint8) for one in (*tiles, sized.resize((tile, tile), resample))], rows, columns
+        sized = sized.resize((max(columns, 1) * tile, max(rows, 1) * tile), resample)
+    if rows:
+        tiles = [
+            sized.crop((column * tile, row * tile, (column + 1) * tile, (row + 1) * tile))
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        return [np.asarray(one, np.uint8) for one in (*tiles, sized.resize((tile, tile), resample))], rows, columns
     return [np.asarray(sized.resize((tile, tile), resample), np.uint8)], 0, 0
+
+
+def grid(size_wh: tuple[int, int], longest_edge: int, tile: int) -> tuple[int, int]:
+    """Give the rows and columns of tiles that `tiled` cuts a picture into; 0 and 0 where it is one tile."""
+    columns, rows = (math.ceil(side / tile) for side in _even(_brought(size_wh, longest_edge), tile))
+    return (rows, columns) if rows * columns > 1 else (0, 0)
 
 
 def _brought(size_wh: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -216,6 +233,13 @@ def _even(size_wh: tuple[int, int], tile: int) -> tuple[int, int]:
         return width, int(width / ratio)
     height = math.ceil(height / tile) * tile
     return int(height * ratio), height
+
+
+def _marks(written: dict[str, Any]) -> int:
+    """Give the number of vectors that stand for one tile, as the configuration has it; 0 where it does not say."""
+    vision: dict[str, Any] = written.get("vision_config", {})
+    side, patch, scale = vision.get("image_size", 0), vision.get("patch_size", 1), written.get("scale_factor", 1)
+    return int(side // patch // scale) ** 2
 
 
 def _three(numbers: Sequence[float]) -> tuple[float, float, float]:

@@ -22,8 +22,8 @@ class GalleryEncoder(Protocol):
         """Name of model and space, known without loading the model."""
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Width and height of the pixels that `pixels` gives."""
+    def size_hint(self) -> tuple[int, int] | None:
+        """Width and height from which on a JPEG may be decoded smaller for `pixels`; None decodes all of it."""
 
     @property
     def default_min_relevance(self) -> float:

@@ -188,7 +188,7 @@ def _prepare(path: Path, encoder: GalleryEncoder, claims: _Claims, max_pixels: i
             content = Content(digest=digest, size=before.st_size, mtime_ns=before.st_mtime_ns)
             if not claims.take(digest):
                 return _Prepared(Outcome(path=path, content=content))
-            picture, facts = read_with_facts(file, size_hint=encoder.input_size, max_pixels=max_pixels)
+            picture, facts = read_with_facts(file, size_hint=encoder.size_hint, max_pixels=max_pixels)
             pixels = encoder.pixels(picture)
             after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
