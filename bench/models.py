@@ -49,6 +49,7 @@ TEXTS = [
     "three children play football on a wet field",
     "a cat",
 ]
+SETTLED_S = 0.2
 BATCHES, PHOTOS, CAMERA = (1, 4, 16), 16, (1600, 1200)
 
 _LOAD = """
@@ -206,6 +207,8 @@ def _batches(items: list[Any], size: int) -> list[list[Any]]:
 def spent(work: Callable[[], object], threads: int) -> float:
     """Seconds of one call: of the processor for one thread, of the clock for more."""
     clock = time.process_time if threads == 1 else time.perf_counter
+    # The threads of torch and of a plain onnxruntime go on spinning for a while, and would take the next one's cores.
+    time.sleep(SETTLED_S)
     began = clock()
     work()
     return clock() - began
