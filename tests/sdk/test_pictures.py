@@ -106,7 +106,8 @@ def test_every_exif_orientation_comes_out_upright(kind: str, orientation: int) -
     if kind == "HEIF":
         # HEIF turns pictures by a property of its own, which this writer sets from the EXIF block.
         file = io.BytesIO()
-        pytest.importorskip("pillow_heif").from_pillow(stored).save(file, exif=exif.tobytes(), quality=95)
+        heif = pytest.importorskip("pillow_heif", reason="HEIF is written with pillow_heif, which is not installed")
+        heif.from_pillow(stored).save(file, exif=exif.tobytes(), quality=95)
         data = file.getvalue()
     else:
         data = encoded(stored, kind, exif=exif, **options)
@@ -236,7 +237,7 @@ def test_of_an_animation_the_first_frame_is_read(kind: str) -> None:
 
 
 def test_heic_is_read_upright_with_the_extra() -> None:
-    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC is written with pillow_heif, which is not installed")
     file = io.BytesIO()
     pillow_heif.from_pillow(quarters()).save(file, quality=95)
 
