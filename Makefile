@@ -18,13 +18,14 @@ TORCH  ?= torch
 XVENV  := .venv-export
 XPY    := $(XVENV)/bin/python
 XPINS  := tests/export/requirements.txt
+NANO   := models/nearsight_models/embedded/nano
 XPIP   := $(XPY) -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 
 # A photo folder given as PHOTOS=... reaches the tour through the environment, so that blanks in it survive.
 export PHOTOS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-export browser soak check bench bench-models eval verify-hub train wheel clean
+.PHONY: help demo test test-export browser soak check bench bench-models bench-delegate eval verify-hub train wheel clean
 
 help: ## say what each target does
 	@echo "Nearsight. Targets:"
@@ -58,6 +59,11 @@ bench: $(VENV)/.dev ## speed and size: ingest, query, cold start; tables on scre
 
 bench-models: $(XVENV)/.ready ## speed of ViT-B/32 and MobileCLIP2-S0 shapes, FP32 and INT8, against torch and plain onnxruntime
 	$(XPY) -m bench.models
+
+bench-delegate: $(XVENV)/.ready ## what the delegate chooses against the best it could have, and mixed precision against other ways to spread bytes
+	@for chip in openvino qnn; do $(XPIP) --no-deps "$$(sed -n "s/^$$chip = \[\"\(.*\)\"\]/\1/p" pyproject.toml)"; done
+	$(XPY) -m bench.delegate --work "$(WORK)/delegate"
+	$(XPY) -m bench.mixed --data "$(DATA)" $(NANO)/image.fp16.onnx $(NANO)/text.w4.onnx $(wildcard $(WORK)/detect/detect.fp32.onnx) "$(WORK)"/delegate/models/*/onnx/vision_model.onnx
 
 eval: $(VENV)/.dev ## quality on DATA=../shared/data, all or PART=...; JSON under bench/results (FP32=WORK/image.fp32.onnx compares)
 	$(PY) -m eval --data "$(DATA)" $(if $(PART),--part $(PART)) $(if $(FP32),--fp32 "$(FP32)")
@@ -96,6 +102,7 @@ $(VENV)/.base: pyproject.toml | $(VENV)/.pip
 $(VENV)/.dev: pyproject.toml | $(VENV)/.pip
 	@echo "Installing Nearsight with [dev] into $(VENV) ..."
 	@$(PIP) --editable '.[dev]'
+	@for chip in openvino qnn; do $(PIP) --editable ".[$$chip]" || echo "LEFT OUT: no build of $$chip for this machine; its tests say so"; done
 	@touch $(VENV)/.base $@
 
 $(VENV)/.browser: pyproject.toml | $(VENV)/.dev

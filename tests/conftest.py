@@ -38,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(cache.cleanup)
     os.environ["XDG_CACHE_HOME"] = cache.name
     os.environ["NEARSIGHT_MODELS"] = os.path.join(cache.name, "models")
+    # "auto" is the processor alone, whatever else is installed; tests of choosing take this away.
+    os.environ["NEARSIGHT_TARGETS"] = "cpu"
     os.environ.pop("NEARSIGHT_GALLERY", None)
 
 

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from nearsight_npu.session import Session
     from nearsight_npu.targets.probe import probe
     from nearsight_npu.targets.target import Availability, Port, Program, Target
+    from nearsight_npu.tuning import Choice, remembered_choices
 
 __all__ = [
     "Availability",
+    "Choice",
     "Decision",
     "Delegate",
     "DelegateError",
@@ -41,11 +43,13 @@ __all__ = [
     "probe",
     "prove",
     "quantize",
+    "remembered_choices",
     "remembered_proofs",
 ]
 
 _HOMES = {
     "Availability": "targets.target",
+    "Choice": "tuning",
     "Decision": "policy",
     "Delegate": "delegate",
     "DelegateError": "errors",
@@ -66,6 +70,7 @@ _HOMES = {
     "probe": "targets.probe",
     "prove": "delegate",
     "quantize": "quantization",
+    "remembered_choices": "tuning",
     "remembered_proofs": "delegate",
 }
 

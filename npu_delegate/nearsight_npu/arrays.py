@@ -10,11 +10,12 @@ import numpy.typing as npt
 from nearsight_npu.errors import InputMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from nearsight_npu.targets.target import Port
 
 Array = npt.NDArray[Any]
+FREE_LENGTH = 16  # of an axis without a fixed length, in inputs that are drawn
 
 
 def shaped(
@@ -69,7 +70,7 @@ def admitted(arrays: Mapping[str, npt.ArrayLike], ports: Sequence[Port]) -> dict
         ports: the graph's inputs.
 
     Returns:
-        The same arrays in the order of the ports.
+        The same arrays in the order of the ports and in this machine's byte order, which runtimes take for granted.
 
     Raises:
         InputMismatchError: if a name is missing or unknown, or an array does not fit.
@@ -81,10 +82,11 @@ def admitted(arrays: Mapping[str, npt.ArrayLike], ports: Sequence[Port]) -> dict
             f"call run({{{', '.join(f'{name!r}: ...' for name in names)}}})"
         )
     lengths: dict[str, int] = {}
-    return {
+    found = {
         port.name: shaped(arrays[port.name], port_axes(port), port.dtype, name=f"input {port.name!r}", lengths=lengths)
         for port in ports
     }
+    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in found.items()}
 
 
 def chosen(outputs: Iterable[str] | None, ports: Sequence[Port]) -> tuple[str, ...]:
@@ -111,6 +113,36 @@ def chosen(outputs: Iterable[str] | None, ports: Sequence[Port]) -> tuple[str, .
             f"such as outputs=({names[0]!r},), or leave outputs out for all"
         )
     return wanted
+
+
+def drawn(ports: Sequence[Port], count: int) -> Iterator[dict[str, Array]]:
+    """Draw inputs for single runs, the same ones every time.
+
+    Floats come from a normal distribution, bytes from all values, other integers are 0 or 1 (ids, masks). A free axis
+    is 16 long, but for those that some input has first, which are 1.
+
+    Args:
+        ports: the graph's inputs.
+        count: how many runs.
+
+    Yields:
+        Input name -> array.
+    """
+    numbers = np.random.default_rng(0)
+    leading = {port.shape[0] for port in ports if port.shape} - {"?"}
+    for _ in range(count):
+        arrays: dict[str, Array] = {}
+        for port in ports:
+            shape = [
+                length if isinstance(length, int) else 1 if axis == 0 or length in leading else FREE_LENGTH
+                for axis, length in enumerate(port.shape)
+            ]
+            if port.dtype.startswith("float"):
+                values: Array = numbers.standard_normal(shape)
+            else:
+                values = numbers.integers(0, 256 if port.dtype == "uint8" else 2, shape)
+            arrays[port.name] = values.astype(port.dtype)
+        yield arrays
 
 
 def port_axes(port: Port) -> str:

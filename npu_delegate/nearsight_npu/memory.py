@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nearsight_npu.errors import UnreadableGraphError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 # A file changed so shortly ago may change again within the same tick of the file system's clock.
 _SETTLED_NS = 2_000_000_000
+PATIENCE_S = 30.0  # for another process that measures; it takes a second or two unless a target hangs
+_LOOK_AGAIN_S = 0.02
 
 
 class Memory:
@@ -56,6 +63,35 @@ class Memory:
         except OSError as error:
             return f"{error.strerror} ({path.parent})"
         return None
+
+    @contextlib.contextmanager
+    def alone(self, kind: str, patience_s: float = PATIENCE_S) -> Iterator[None]:
+        """Keep other processes out that ask for the same; one that takes too long is waited for no longer.
+
+        Args:
+            kind: what for.
+            patience_s: seconds to wait for others. Where nothing can be written, or files cannot be locked, there is
+                no waiting.
+        """
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError, ImportError):
+                import fcntl
+
+                self._folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((self._folder / f"{kind}.lock").open("ab"))
+                end = time.monotonic() + patience_s
+                while True:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        if time.monotonic() >= end:
+                            break
+                        time.sleep(_LOOK_AGAIN_S)
+                    else:
+                        # By hand: a child that was forked meanwhile holds the file open, too.
+                        stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
+                        break
+            yield
 
     def all(self, kind: str) -> tuple[dict[str, object], ...]:
         """Give everything of one kind that can be read."""

@@ -13,7 +13,7 @@ ENDPOINT_VARIABLE = "NEARSIGHT_ENDPOINT"
 # What may leave, from the least to the most.
 PRIVACY = ("nothing", "text", "blur", "whole")
 LONGEST_WORD = 12
-_NOT_BUILT = ("risk", "max_memory_mb", "budget_money")
+_NOT_BUILT = ("risk", "budget_money")
 _NOT_BUILT_PRIVACY = ("embedding", "crop")
 
 
@@ -21,22 +21,24 @@ _NOT_BUILT_PRIVACY = ("embedding", "crop")
 class Policy:
     """What may be done to get an answer, and how far it may climb: from this machine to a larger one elsewhere.
 
-    By default nothing leaves this machine. A value that this version would ignore is refused: `risk`,
-    `max_memory_mb`, `budget_money`, and the privacies "embedding" and "crop" are named because they will come.
+    By default nothing leaves this machine. A value that this version would ignore is refused: `risk`, `budget_money`,
+    and the privacies "embedding" and "crop" are named because they will come.
 
     Attributes:
         threshold: the confidence, 0 to 1, below which a larger model is asked; None never asks.
         risk: the share of wrong answers that may be kept (not built yet).
         budget_ms: milliseconds that an answer may take, over everything; None leaves a local run its time and gives
             the cloud `ladder.CLOUD_MS`. A local run is not interrupted; what it leaves is the cloud's.
-        max_memory_mb: megabytes that models may fill (not built yet).
+        max_memory_mb: megabytes (millions of bytes) that the models of all delegates with this limit may fill together
+            in this process; those unused for longest make room and are loaded again when they run. None is no limit.
         budget_money: what answers from elsewhere may cost (not built yet).
         cloud: whether anything may leave this machine.
         endpoint: base URL of an OpenAI-compatible server, such as "https://host/v1"; with `cloud` and None it is
             taken from the environment variable NEARSIGHT_ENDPOINT. Without `cloud` nothing is sent to it.
         privacy: what may leave: "nothing"; "text": words only; "blur": words, and pictures in which no face or number
             plate can be read; "whole": words and pictures.
-        strict: refuse instead of falling back to another precision or target.
+        strict: refuse instead of falling back to another precision or target, and refuse a program of which any
+            operator would run outside its target.
         cloud_model: the name of the model to ask there; servers that hold one model mostly take any.
 
     Raises:
@@ -67,6 +69,11 @@ class Policy:
             "budget_ms",
             self.budget_ms is None or (_within(self.budget_ms, 0) and self.budget_ms > 0),
             "a number of milliseconds above 0, or None",
+        )
+        self._check(
+            "max_memory_mb",
+            self.max_memory_mb is None or (_within(self.max_memory_mb, 0) and self.max_memory_mb > 0),
+            "a number of megabytes above 0, or None",
         )
         self._check("privacy", self.privacy in PRIVACY, _choices(PRIVACY))
         self._check(
@@ -160,11 +167,13 @@ class Rejected:
         target: the target.
         precision: the variant of the model; empty where the target itself was not available.
         reason: why not, in one line.
+        latency_ms: what a run took, in milliseconds, where it was only slower; None where it could not be taken.
     """
 
     target: str
     precision: str
     reason: str
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +190,7 @@ class Decision:
         measured: what it did cost.
         rejected: choices that were not taken, with the reasons.
         sent: what left this machine, in words, bytes and whereto; empty means nothing.
+        placement: one line: which provider took how many operators, and with how many threads; empty where unknown.
     """
 
     requested: str
@@ -192,6 +202,7 @@ class Decision:
     measured: Measured | None = None
     rejected: tuple[Rejected, ...] = ()
     sent: tuple[str, ...] = ()
+    placement: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Give the same as nested dictionaries and lists that `json.dumps` takes."""

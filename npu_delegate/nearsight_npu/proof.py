@@ -31,7 +31,7 @@ from nearsight_npu.golden import Floor
 from nearsight_npu.policy import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.golden import Golden
@@ -41,6 +41,7 @@ RULES = 1  # raised when a check or a default floor changes, so that older proof
 _SPREAD_KEPT = 0.5  # answers keep at least this share of the golden answers' distance from each other
 _SIZE_FACTOR = 1.25  # an answer's length may differ from the golden one's by this factor
 _CLEAR_GAP = 0.1  # partners count as told apart if their scores differ by this share of the sample's score range
+_AGREEING = 0.95  # between two targets on one file; rounding of INT8 leaves .99, wrong UINT16 kernels .4 (seen)
 _ALIKE = 1e-9  # golden answers closer together than this do not depend on the input: nothing to centre
 _TOO_QUICK_MS, _TOO_SLOW_MS = 0.002, 10_000.0
 _LATENCY_FACTOR = 30.0
@@ -127,8 +128,10 @@ class ProofReport:
         )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> ProofReport | None:
+    def from_dict(cls, values: object) -> ProofReport | None:
         """Read back what `to_dict` gave; None for anything else."""
+        if not isinstance(values, dict):
+            return None
         texts = ("reason", "name", "target", "precision", "model_hash", "golden_hash", "proven_at")
         findings, versions, flags = (values.get(name) for name in ("findings", "versions", "flags"))
         numbers = (values.get("order"), values.get("latency_ms"))
@@ -301,6 +304,33 @@ def _mutual(vectors: Array, lengths: Array) -> float:
     count = len(unit)
     total = float(np.sum(np.sum(unit, axis=0) ** 2)) - float(np.sum(unit**2))
     return total / (count * (count - 1))
+
+
+def disagreement(answers: Sequence[Mapping[str, Array]], wanted: Sequence[Mapping[str, Array]]) -> str:
+    """Compare a target's answers with those of another one where no golden set says what is right.
+
+    Args:
+        answers: one dictionary per run.
+        wanted: those of the same runs elsewhere.
+
+    Returns:
+        Why the first cannot be believed if the second can, in one line; empty where they agree.
+    """
+    for name in wanted[0]:
+        given, other = ([np.asarray(run[name], np.float64).ravel() for run in runs] for runs in (answers, wanted))
+        if any(a.shape != b.shape for a, b in zip(given, other, strict=True)):
+            return f"{name} has another shape"
+        a, b = np.concatenate(given), np.concatenate(other)
+        if not (np.isfinite(a) == np.isfinite(b)).all():
+            return f"{name} has numbers that are not finite"
+        a, b = a[np.isfinite(b)], b[np.isfinite(b)]
+        size_a, size_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        cosine = 1.0 if size_a == size_b == 0 else float(a @ b) / max(size_a * size_b, 1e-300)
+        if cosine < _AGREEING:
+            return f"{name} has cosine {cosine:.3f}, at least {_AGREEING} is needed"
+        if not 1 / _SIZE_FACTOR <= size_a / max(size_b, 1e-300) <= _SIZE_FACTOR and size_a + size_b > 0:
+            return f"{name} is off in size by a factor of {size_a / max(size_b, 1e-300):.3g}"
+    return ""
 
 
 def order_kept(given: Array, wanted: Array, partners: Array | None) -> float | None:

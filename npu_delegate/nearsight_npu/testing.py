@@ -1,4 +1,4 @@
-"""Doubles for tests: a session that computes what the test says, and a machine elsewhere that answers what it says."""
+"""Doubles for tests: a session that computes what the test says, a chip that is slow, wrong or lost, and a cloud."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from nearsight_npu.errors import InputMismatchError, TargetLostError
 from nearsight_npu.loopback import FakeCloud
+from nearsight_npu.placement import LONGEST_BATCH
 from nearsight_npu.policy import Decision, Measured, Rung
+from nearsight_npu.targets.target import Availability, Placement, Setup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.proof import ProofReport
-    from nearsight_npu.targets.target import Port
+    from nearsight_npu.targets.target import Port, Program
 
-__all__ = ["FakeCloud", "FakeSession"]
+__all__ = ["FakeCloud", "FakeSession", "FakeTarget"]
 
 
 class FakeSession:
@@ -70,6 +73,7 @@ class FakeSession:
         self.target = target
         self.precision = precision
         self.model_hash = model_hash
+        self.placement = f"{target}: no operators"
         self.proof: ProofReport | None = None
 
     def run(
@@ -119,6 +123,10 @@ class FakeSession:
             ),
         )
 
+    def batch(self, limit: int = LONGEST_BATCH) -> int:
+        """Give the limit: all batches take the same time here."""
+        return limit
+
     def close(self) -> None:
         """Refuse further runs, as a real session does."""
         self._closed = True
@@ -130,3 +138,100 @@ class FakeSession:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class FakeTarget:
+    """Stands in for a chip: it answers as `cpu` does, and may be slow, wrong, or lost in mid-run.
+
+    Attributes:
+        compiled: the file and the setup of each compilation so far, in order.
+        runs: how many runs were begun.
+        lost: set it, and runs fail from then on.
+        spoil: changes every answer; None leaves them right.
+        version: what answers depend on besides the file.
+
+    Example:
+        >>> from nearsight_npu import Delegate
+        >>> slow, quick = FakeTarget("slow", delay_s=0.01), FakeTarget("quick")
+        >>> Delegate([slow, quick]).load("model.onnx").target  # doctest: +SKIP
+        'quick'
+    """
+
+    tolerance = 1e-4
+
+    def __init__(
+        self,
+        name: str = "fake",
+        *,
+        delay_s: float | Callable[[Path, Setup | None], float] = 0.0,
+        setups: Sequence[Setup] = (Setup(),),
+        outside: Sequence[tuple[str, str]] = (),
+        available: bool = True,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Say how it behaves.
+
+        Args:
+            name: what it is called.
+            delay_s: seconds that a run takes at least; or a function from the file and the setup to them.
+            setups: the ways to run on it.
+            outside: (operator, where it runs instead) for those that its programs leave to others.
+            available: whether it can be used.
+            deadline_s: seconds that a call may take; None waits for ever.
+        """
+        self.name = name
+        self.compiled: list[tuple[Path, Setup | None]] = []
+        self.runs = 0
+        self.lost = False
+        self.spoil: Callable[[Mapping[str, Array]], dict[str, Array]] | None = None
+        self.version = "1"
+        self.deadline_s = deadline_s
+        self._delay_s = delay_s
+        self._setups = tuple(setups)
+        self._outside = tuple(outside)
+        self._available = available
+
+    def probe(self) -> Availability:
+        """Say whether it can be used."""
+        return Availability(
+            target=self.name, available=self._available, reason="a double for tests", remedy="use target='cpu'"
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Name its version."""
+        return {self.name: self.version}
+
+    def setups(self, processors: int) -> tuple[Setup, ...]:  # noqa: ARG002  they are the test's
+        """Give the setups it was made with."""
+        return self._setups
+
+    def compile(self, path: Path, threads: int | None = None) -> Program:
+        """Make a graph ready, in the default setup."""
+        return self.compile_as(path, Setup(threads=threads))
+
+    def compile_as(self, path: Path, setup: Setup) -> Program:
+        """Make a graph ready."""
+        from nearsight_npu.targets.cpu import CpuTarget
+
+        self.compiled.append((path, setup))
+        delay_s = self._delay_s(path, setup) if callable(self._delay_s) else self._delay_s
+        placement = Placement(parts=((self.name, 1),), outside=self._outside)
+        return _FakeProgram(CpuTarget().compile(path, 1), self, delay_s, placement)
+
+
+class _FakeProgram:
+    def __init__(self, program: Program, target: FakeTarget, delay_s: float, placement: Placement) -> None:
+        self.inputs = program.inputs
+        self.outputs = program.outputs
+        self.placement = placement
+        self._program = program
+        self._target = target
+        self._delay_s = delay_s
+
+    def run(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        self._target.runs += 1
+        if self._target.lost:
+            raise TargetLostError(f"{self._target.name} failed while running: the card was pulled; push it in")
+        time.sleep(self._delay_s)
+        found = self._program.run(arrays, outputs)
+        return found if self._target.spoil is None else self._target.spoil(found)

@@ -75,11 +75,13 @@ class Encoder:
         """What `read_image` is to be told of a picture for `pixels`; None where it has to decode all of it."""
         return self._family.size_hint
 
-    @cached_property
+    @property
     def identity(self) -> EncoderIdentity:
-        """Which files make the vectors; asking does not load them."""
+        """Which files make the vectors; asking does not load them, and names the first choice until they are."""
         files = self._manifest.files["image"]
-        precision = self._wished if self._wished in files else next(iter(files))
+        loaded = self._engine.loaded("image")
+        wished = loaded.precision if loaded else self._wished
+        precision = wished if wished in files else next(iter(files))
         return EncoderIdentity(
             model=self._manifest.name,
             space=self.space,

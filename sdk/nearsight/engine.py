@@ -65,9 +65,10 @@ class Engine:
         model: Name of a model that has a manifest, or of a family.
         capability: What it shall serve: `search`, `detect` or `caption`.
         target: Where to run, as `nearsight doctor` lists them; `auto` lets the delegate choose.
-        precision: Which files to prefer; `auto` takes the manifest's order.
+        precision: Which files to prefer; `auto` takes the quickest that the golden set admits, or without one the
+            manifest's order.
         policy: How the delegate may behave.
-        threads: Threads of one run; None leaves it to the delegate.
+        threads: Threads of one run; None leaves it to the delegate, which measures.
 
     Raises:
         UnknownModelError: If no manifest bears the name, or none of that name serves the capability.
@@ -141,6 +142,11 @@ class Engine:
                         paths, precision=wished, golden=golden, name=name, model_hash=hashes
                     )
             return self._sessions[role]
+
+    def loaded(self, role: str) -> Session | None:
+        """Give the session of this role if its graph is loaded, without loading it."""
+        files = self.manifest.files[role]
+        return next((one for other, one in [*self._sessions.items()] if self.manifest.files[other] == files), None)
 
     def run(
         self, role: str, arrays: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str] | None = None

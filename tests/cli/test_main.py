@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -158,3 +159,31 @@ def test_a_model_that_was_not_installed_is_the_users_mistake(nearsight, photos, 
 
     assert said.code == 2
     assert re.fullmatch(rf"nearsight: model '{words[-1]}' is not installed; get it: nearsight models .*\n", said.err)
+
+
+@pytest.mark.parametrize(
+    ("named", "given", "expected"),
+    [
+        ("search", None, "cpu"),
+        ("caption", "", "cpu"),
+        ("detect", "openvino,cpu", "openvino,cpu"),
+        ("index", None, None),
+        ("doctor", None, None),
+    ],
+)
+def test_brief_commands_run_where_they_are_ready_soon_unless_the_user_names_targets(
+    named: str, given: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NEARSIGHT_TARGETS")
+    if given is not None:
+        monkeypatch.setenv("NEARSIGHT_TARGETS", given)
+    seen: list[str | None] = []
+    command = SimpleNamespace(
+        HELP="", add_arguments=lambda _: None, run=lambda _: seen.append(os.environ.get("NEARSIGHT_TARGETS")) or 0
+    )
+    monkeypatch.setattr(entrance, "_load", lambda _: command)
+
+    assert entrance.main([named]) == 0
+
+    assert seen == [expected]
+    assert os.environ.get("NEARSIGHT_TARGETS") == given

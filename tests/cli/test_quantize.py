@@ -157,6 +157,21 @@ def places(eye: Path, text: Path, album: Path, tmp_path: Path) -> dict[str, Path
         (("{eye}", "--calibration", "{album}", "--samples", "3"), "with 3 samples; at least 4 are needed"),
         (("{eye}", "--calibration", "{album}", "--keep-float", "trnk"), "no operator's name begins so"),
         (("{eye}", "--calibration", "{album}", "--out", "{empty}"), "is a folder; name a file in it"),
+        (("{text}", "--bits", "4"), "with mode='dynamic', where it would change nothing; it is for 'weights'"),
+        (("{text}", "--mode", "int4"), "invalid choice: 'int4'"),
+        (("{text}", "--budget-mb", "1"), "mixed precision was asked for without calibration data"),
+        (("{eye}", "--calibration", "{album}", "--budget-mb", "-1"), "budget_mb=-1.0 was asked for"),
+        (("{eye}", "--calibration", "{album}", "--budget-mb", "0.001"), "a file of 0.001 MB was asked for; the least"),
+        (
+            ("{eye}", "--calibration", "{album}", "--budget-ms", "1e-6"),
+            "a file of 1e-06 ms a run was asked for; the quickest",
+        ),
+        (
+            ("{eye}", "--calibration", "{album}", "--target", "tpu"),
+            "target='tpu' was asked for; there are cpu, openvino",
+        ),
+        (("{eye}", "--calibration", "{album}", "--scores", "z"), "outputs in floating point are y; name one of them"),
+        (("{text}", "--validation", "{album}"), "a folder of pictures fits uint8 (n, height, width, 3) only"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -217,3 +232,71 @@ def test_the_installed_command_keeps_the_tool_s_talk_off_its_output(
     assert said.code == 0
     assert json.loads(said.out)["method"] == "percentile"
     assert said.err == ""
+
+
+def test_four_bits_need_no_data_and_data_to_judge_on_are_used(nearsight: Callable, text: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(1).standard_normal((40, 64)).astype(np.float32))
+
+    said = nearsight("quantize", text, "--mode", "weights", "--bits", 4, "--validation", tmp_path / "a.npz", "--layers")
+
+    assert said.code == 0, said.err
+    lines = said.out.splitlines()
+    assert lines[0] == f"wrote     {text.with_name('text.w4.onnx')}: weights of 4 bits in blocks, activations in float"
+    assert "answers   on 40 samples (validation)" in lines
+    assert any(line.startswith("  product (w4): 0.9") and " dB, sample " in line for line in lines)
+    assert "groups    1 w4" in lines
+    assert lines[-1] == "operators 1 in integers; in float: none"
+
+
+def test_a_budget_makes_mixed_precision_within_it(nearsight: Callable, eye: Path, album: Path, tmp_path: Path) -> None:
+    whole = eye.stat().st_size
+    budget = 0.6 * whole / 1e6
+
+    said = nearsight("quantize", eye, "--calibration", album, "--budget-mb", budget, "--json")
+    assert said.code == 0, said.err
+
+    found = json.loads(said.out)
+    assert found["mode"] == "mixed"
+    assert found["out"] == str(eye.with_name("eye.mixed.onnx"))
+    assert eye.with_name("eye.mixed.onnx").stat().st_size == found["bytes_after"] <= budget * 1e6
+    assert set(found["plan"]) == {"trunk.conv", "head"}
+    again = nearsight("quantize", eye, "--calibration", album, "--budget-mb", budget)
+    assert "mixed precision (made earlier)" in again.out
+
+
+def test_the_smallest_file_within_the_drop_is_found_and_the_verdict_shown(
+    nearsight: Callable, eye: Path, album: Path
+) -> None:
+    sizes = {}
+    for drop in (0.5, 0.001):
+        said = nearsight("quantize", eye, "--calibration", album, "--validation", album, "--max-drop", drop)
+        assert said.code == 0, said.err
+        sizes[drop] = eye.with_name("eye.mixed.onnx").stat().st_size
+        verdict = next(line for line in said.out.splitlines() if line.startswith("verdict"))
+        assert "verdict   by output error: lost 0.0" in verdict
+        assert f"accepted: the upper end is no more than max_drop={drop}" in verdict
+        assert any(f"({path.name})" in said.out for path in album.glob("*.jpg"))
+
+    assert sizes[0.5] < sizes[0.001] < eye.stat().st_size
+
+
+def test_a_drop_that_nothing_keeps_to_leaves_no_file(nearsight: Callable, eye: Path, album: Path) -> None:
+    said = nearsight("quantize", eye, "--calibration", album, "--validation", album, "--max-drop", "1e-9")
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.count("\n") == 1
+    assert "was to lose at most 1e-09 by output error; even the largest file of mixed precision lost" in said.err
+    assert not eye.with_name("eye.mixed.onnx").exists()
+
+
+def test_scores_and_targets_are_told(nearsight: Callable, eye: Path, album: Path) -> None:
+    said = nearsight(
+        "quantize", eye, "--calibration", album, "--target", "simulated:AX650N", "--activations", "u16", "--scores", "y"
+    )
+
+    assert said.code == 0, said.err
+    assert "answers   on 8 samples (calibration), for simulated:AX650N" in said.out
+    assert "time" not in [line.split()[0] for line in said.out.splitlines()]
+    assert said.out.splitlines()[-1].startswith("operators ")
+    assert " in INT16; in float: " in said.out
+    assert "'y'" in said.out + said.err

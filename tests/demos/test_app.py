@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import random
 import re
 import shutil
 import string
@@ -16,8 +18,10 @@ import pytest
 from PIL import Image
 
 import nearsight as ns
+import nearsight_npu as npu
 from nearsight.cli.main import main
-from nearsight_demos import cards, looking, photographs
+from nearsight_demos import cards, decisions, looking, photographs
+from nearsight_demos.chart import HEIGHT, WIDTH, Point, chart
 from nearsight_demos.command import begun
 from nearsight_demos.gate import Gate
 from nearsight_demos.session import GIVEN, UPLOADS, Glasses, Session
@@ -316,7 +320,85 @@ def test_what_each_answer_decided_is_remembered_newest_first(session: Session, p
     session.record("agent", "nothing was computed", None)
 
     assert [told.tab for told in session.told] == ["detect", "index"]
-    assert session.told[0].decision["target"] == "cpu"
+    shown = decisions.answers(session, SAY)
+    decision = session.told[0].decision
+    assert decision["target"] in {found.target for found in npu.probe() if found.available}
+    assert decision["placement"] in html.unescape(shown)
+    assert f"{decision['measured']['latency_ms']:.1f}" in shown
+    assert decision["predicted"] is None
+    assert shown.count("<th>") == 10
+
+
+# What was measured
+
+
+def test_what_was_measured_is_a_picture_and_a_table_with_what_was_taken(session: Session, photos: Path) -> None:
+    session.detector.detect(photos / "cat.jpg", ["cat"])
+    chosen = {choice.name: choice for choice in npu.remembered_choices()}
+
+    shown = decisions.measurements(SAY)
+
+    assert {"nano.image", "nano-detect.detect"} <= set(chosen)
+    assert shown.count("<b>taken</b>") == min(len(chosen), decisions.GRAPHS)
+    first = chosen["nano-detect.detect"].trials[0]
+    assert f"<td>nano-detect.detect</td><td>{first.precision}</td><td>{first.target}</td>" in shown
+    assert f"<td>{first.latency_ms:.2f}</td>" in shown
+    for said in (shown, decisions.measurements(speaker("zh"))):
+        assert said.count("<svg") == 1
+
+
+def test_names_of_graphs_are_never_markup(photos: Path, tmp_path: Path) -> None:
+    import nearsight_models
+
+    file = nearsight_models.load("nano", "caption").files["see"]["int8"].path
+    npu.Delegate().load(file, name=HOSTILE).close()
+
+    shown = decisions.measurements(SAY)
+
+    assert html.escape(HOSTILE) in shown
+    assert "<script" not in shown
+
+
+def test_the_picture_puts_the_slower_further_right_and_the_larger_further_up() -> None:
+    draw = random.Random(7)
+    points = [
+        Point(
+            graph=f"g{number}", precision="int8", where="cpu", mb=draw.uniform(0.01, 900), ms=draw.uniform(0.02, 9000),
+            chosen=True,
+        )
+        for number in range(40)
+    ]  # fmt: skip
+
+    found = re.findall(r"<circle cx='([\d.]+)' cy='([\d.]+)' r='6'", chart(points, SAY))
+
+    places = [(float(x), float(y)) for x, y in found]
+    assert all(0 < x < WIDTH and 0 < y < HEIGHT for x, y in places)
+    by_time = [place[0] for _, place in sorted(zip(points, places, strict=True), key=lambda pair: pair[0].ms)]
+    by_size = [place[1] for _, place in sorted(zip(points, places, strict=True), key=lambda pair: pair[0].mb)]
+    assert by_time == sorted(by_time)
+    assert by_size == sorted(by_size, reverse=True)
+
+
+def test_many_choices_that_were_not_taken_are_folded_and_never_markup(session: Session) -> None:
+    rejected = tuple(npu.Rejected(target=HOSTILE, precision="int8", reason="wrong numbers") for _ in range(3))
+    decision = npu.Decision(requested="auto", target="cpu", precision="int8", model_hash="", rejected=rejected)
+    session.record("search", "a cat", decision)
+
+    shown = decisions.answers(session, SAY)
+
+    assert "<summary>3</summary>" in shown
+    assert shown.count(html.escape(HOSTILE)) == 3
+    assert "<script" not in shown
+
+
+def test_only_what_was_taken_is_a_full_circle() -> None:
+    one = Point(graph="g", precision="int8", where="cpu", mb=1, ms=1, chosen=True)
+
+    drawn = chart([one, replace(one, precision="fp16", ms=2, chosen=False)], SAY)
+
+    assert drawn.count("fill='none'") == 1
+    assert drawn.count("r='6'") == 1
+    assert drawn.count("class='ns-family'") == 1
 
 
 # The gate
@@ -436,7 +518,7 @@ def test_pictures_are_watched_by_the_program_and_its_events_can_be_searched(
     assert seen.counts() == [("cat", 1, 1, 0)]
     assert seen.summary is not None
     assert seen.summary["frames"] == len(frames)
-    assert seen.summary["decision"]["target"] == "cpu"
+    assert seen.summary["decision"]["target"] in {found.target for found in npu.probe() if found.available}
     assert all((seen.folder / event["thumbnail"]).is_file() for event in seen.events)
     with ns.Gallery.open(seen.folder / "events.nsg", read_only=True) as gallery:
         assert gallery.stats().cameras == {"gate-1": 2}

@@ -275,13 +275,15 @@ def test_int8_is_added_where_it_makes_a_graph_much_smaller(tmp_path, album, torc
         export_model(entry("tiny", "clip", "search"), tmp_path / "source", folder=tmp_path / "models", int8=True)
     folder = tmp_path / "models" / "tiny" / "onnx"
 
-    full = torchless(ENCODE, tmp_path / "models", album, "tiny", json.dumps(["a"] * 2))
-    small = torchless(
-        ENCODE.replace("(model)", '(model, precision="int8")'),
-        tmp_path / "models",
-        album,
-        "tiny",
-        json.dumps(["a"] * 2),
+    full, small = (
+        torchless(
+            ENCODE.replace("(model)", f'(model, precision="{precision}")'),
+            tmp_path / "models",
+            album,
+            "tiny",
+            json.dumps(["a"] * 2),
+        )
+        for precision in ("fp32", "int8")
     )
 
     assert sorted(path.name for path in folder.iterdir()) == [

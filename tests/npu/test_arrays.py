@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearsight_npu.arrays import shaped
+from nearsight_npu.arrays import admitted, drawn, shaped
 from nearsight_npu.errors import InputMismatchError
+from nearsight_npu.targets.target import Port
 
 
 def test_an_array_that_fits_comes_back_itself() -> None:
@@ -66,3 +67,36 @@ def test_several_arrays_may_have_to_agree() -> None:
         shaped(np.zeros(4), "n", "float64", lengths=lengths)
 
     assert lengths == {"n": 2, "d": 3, "k": 5}
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4", ">i8", "<i8"])
+def test_numbers_of_either_byte_order_reach_the_graph_as_what_they_are(dtype: str) -> None:
+    given = np.arange(6, dtype=dtype).reshape(2, 3)
+
+    (found,) = admitted({"x": given}, [Port(name="x", dtype=given.dtype.name, shape=("n", 3))]).values()
+
+    assert found.dtype == np.dtype(given.dtype.name)
+    np.testing.assert_array_equal(found, given)
+
+
+PORTS = st.lists(
+    st.builds(
+        Port,
+        name=st.just("x"),
+        dtype=st.sampled_from(("float32", "float16", "uint8", "int64", "bool")),
+        shape=st.lists(st.one_of(st.integers(1, 4), st.sampled_from(("n", "side", "?"))), max_size=3).map(tuple),
+    ),
+    min_size=1,
+    max_size=1,
+)
+
+
+@given(PORTS, st.integers(0, 3))
+def test_inputs_that_are_drawn_fit_the_graph_and_are_the_same_every_time(ports: list[Port], count: int) -> None:
+    found, again = list(drawn(ports, count)), list(drawn(ports, count))
+
+    assert len(found) == count
+    for arrays, same in zip(found, again, strict=True):
+        (array,) = admitted(arrays, ports).values()
+        np.testing.assert_array_equal(array, same["x"])
+        assert np.isfinite(array).all()

@@ -17,8 +17,20 @@ PORT = Port(name="x", dtype="float32", shape=("n", 3))
 
 def test_it_has_what_a_session_has() -> None:
     assert inspect.signature(FakeSession.run) == inspect.signature(Session.run)
+    assert inspect.signature(FakeSession.batch) == inspect.signature(Session.batch)
     fake = FakeSession({})
-    for name in ("inputs", "outputs", "name", "target", "precision", "model_hash", "proof", "close", "run"):
+    for name in (
+        "inputs",
+        "outputs",
+        "name",
+        "target",
+        "precision",
+        "model_hash",
+        "proof",
+        "placement",
+        "close",
+        "run",
+    ):
         assert hasattr(fake, name)
 
 

@@ -39,7 +39,7 @@ def test_a_policy_has_the_promised_fields_and_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"risk": 0.1}, {"max_memory_mb": 100}, {"budget_money": 0}, {"privacy": "embedding"}, {"privacy": "crop"}],
+    [{"risk": 0.1}, {"budget_money": 0}, {"privacy": "embedding"}, {"privacy": "crop"}],
 )
 def test_what_is_not_built_yet_is_refused_and_not_ignored(values: dict[str, Any]) -> None:
     (name,) = values
@@ -58,6 +58,11 @@ def test_what_is_not_built_yet_is_refused_and_not_ignored(values: dict[str, Any]
         {"threshold": float("nan")},
         {"threshold": "half"},
         {"threshold": True},
+        {"max_memory_mb": 0},
+        {"max_memory_mb": -1},
+        {"max_memory_mb": float("inf")},
+        {"max_memory_mb": "all"},
+        {"max_memory_mb": True},
         {"budget_ms": 0},
         {"budget_ms": -5},
         {"budget_ms": float("inf")},
@@ -295,6 +300,7 @@ def test_a_decision_turns_into_plain_dictionaries() -> None:
         ],
         "predicted": None,
         "measured": None,
-        "rejected": [{"target": "qnn", "precision": "", "reason": "not here"}],
+        "rejected": [{"target": "qnn", "precision": "", "reason": "not here", "latency_ms": None}],
         "sent": [],
+        "placement": "",
     }

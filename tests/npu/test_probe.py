@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nearsight_npu import probe
+from nearsight_npu.errors import UnplaceableError
 from nearsight_npu.targets.machine import Machine
-from nearsight_npu.targets.probe import LATER
+from nearsight_npu.targets.probe import TARGETS, automatic, target_named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,60 +20,69 @@ if TYPE_CHECKING:
 def test_every_target_is_reported_with_a_reason_and_the_missing_ones_with_a_remedy() -> None:
     found = probe()
 
-    assert [item.target for item in found] == ["reference", "cpu", "openvino", "qnn", "axera"]
+    assert [item.target for item in found][:5] == ["reference", "cpu", "openvino", "qnn", "axera"]
     assert all(item.reason and "\n" not in item.reason for item in found)
     assert all(bool(item.remedy) != item.available for item in found)
-    assert {item.target for item in found if item.available} == {"reference", "cpu"}
+    assert {item.target for item in found if item.available} >= {"reference", "cpu"}
     assert found[1].to_dict()["target"] == "cpu"
 
 
 def test_probing_imports_none_of_the_libraries() -> None:
-    code = "import sys, nearsight_npu; nearsight_npu.probe(); print(sorted({'numpy', 'onnx', 'onnxruntime'} & set(sys.modules)))"
+    libraries = {"numpy", "onnx", "onnxruntime", "openvino", "onnxruntime_qnn", "axengine"}
+    code = f"import sys, nearsight_npu; nearsight_npu.probe(); print(sorted({libraries} & set(sys.modules)))"
 
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("target", list(LATER))
-def test_a_target_that_is_not_built_yet_is_never_called_available(target: str, tmp_path: Path) -> None:
-    everything = {"openvino": "2026.4.1", "onnxruntime_qnn": "2.7.0", "axengine": "0.1.3"}
-    devices(tmp_path, "axcl_host", "fastrpc-cdsp")
-    vendor(tmp_path / "sys/class/accel/accel0/device", "0x8086")
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != "simulated"])
+def test_a_target_is_found_by_its_name_whether_or_not_it_can_be_used_here(name: str) -> None:
+    target = target_named(name)
 
-    found = LATER[target](Machine(root=tmp_path, packages=everything))
-
-    assert not found.available
-    assert "is installed, found" in found.reason
-    assert f"cannot run on {target} yet" in found.reason
-    assert found.remedy == "use target='cpu'"
+    assert target.name == name
+    assert target.probe().target == name
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    reasons = {name: check(Machine(root=tmp_path, packages={})).reason for name, check in LATER.items()}
+@pytest.mark.parametrize("name", ["gpu", "cpu:avx", "cpu:", "openvino:", "simulated", "simulated:", "", ":"])
+def test_a_name_that_no_target_bears_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(
+        UnplaceableError, match=r"there are auto, reference, cpu, openvino, qnn, axera, simulated:<chip>"
+    ):
+        target_named(name)
 
-    assert reasons["openvino"].startswith("the package openvino is not installed, no device of its own was found")
-    assert reasons["qnn"].startswith("the package onnxruntime-qnn is not installed, no device")
-    assert reasons["axera"].startswith("the package axengine is not installed, no device")
+
+def test_auto_chooses_among_what_can_be_used_at_its_own_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEARSIGHT_TARGETS", raising=False)
+    states = {item.target: item for item in probe()}
+
+    names = [target.name for target in automatic()]
+
+    assert names[0] == "cpu"
+    assert "reference" not in names
+    assert all(states[name].available and not states[name].simulator for name in names)
+    assert all(
+        name in names or name == "reference" or state.simulator for name, state in states.items() if state.available
+    )
 
 
-def test_an_axera_card_is_found_by_its_node_or_else_on_the_bus(tmp_path: Path) -> None:
-    vendor(tmp_path / "sys/bus/pci/devices/0000:00:02.0", "0x8086")
-    vendor(tmp_path / "sys/bus/pci/devices/0000:03:00.0", "0x1f4b")
-    machine = Machine(root=tmp_path, packages={"axengine": "0.1.3"})
+def test_the_environment_may_name_the_targets_of_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEARSIGHT_TARGETS", "reference,cpu")
+    assert [target.name for target in automatic()] == ["reference", "cpu"]
 
-    idle = LATER["axera"](machine).reason
-    devices(tmp_path, "axcl_host")
-    ready = LATER["axera"](machine).reason
+    monkeypatch.setenv("NEARSIGHT_TARGETS", " ")
+    assert automatic()[0].name == "cpu"
 
-    assert "axengine 0.1.3 is installed, found an Axera card at PCI 0000:03:00.0 whose driver is not loaded" in idle
-    assert "found an Axera NPU at /dev/axcl_host" in ready
+    monkeypatch.setenv("NEARSIGHT_TARGETS", "cpu,toaster")
+    with pytest.raises(UnplaceableError, match="'toaster'"):
+        automatic()
 
 
 def test_an_accelerator_of_another_maker_is_not_taken_for_an_intel_npu(tmp_path: Path) -> None:
     vendor(tmp_path / "sys/class/accel/accel0/device", "0x1da3")
 
-    assert "no device of its own" in LATER["openvino"](Machine(root=tmp_path, packages={})).reason
+    assert Machine(root=tmp_path).accelerator("0x8086") is None
+    assert Machine(root=tmp_path).accelerator("0x1da3") == "/dev/accel/accel0"
 
 
 def test_a_processor_is_known_by_the_instructions_it_offers(tmp_path: Path) -> None:
@@ -94,12 +104,6 @@ def test_an_installed_package_is_found_without_importing_it() -> None:
 
     assert machine.installed("pytest") == pytest.__version__
     assert machine.installed("no_such_module_at_all") is None
-
-
-def devices(root: Path, *names: str) -> None:
-    (root / "dev").mkdir(exist_ok=True)
-    for name in names:
-        (root / "dev" / name).touch()
 
 
 def vendor(folder: Path, number: str) -> None:

@@ -16,7 +16,7 @@ from nearsight_npu import Delegate, quantize
 from nearsight_npu.quantization.calibration import Samples
 from nearsight_npu.quantization.report import compare, remarks
 from nearsight_npu.targets.machine import Machine
-from nearsight_npu.targets.target import Port
+from nearsight_npu.targets.target import Placement, Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -392,6 +392,7 @@ class Plain:
 
     inputs = (Port(name="x", dtype="float32", shape=("n", 2)),)
     outputs = (Port(name="y", dtype="float32", shape=("n", 2)),)
+    placement = Placement()
 
     def __init__(self, function: Callable[[np.ndarray], np.ndarray]) -> None:
         self._function = function

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import nearsight as ns
+from nearsight_npu.testing import FakeTarget
 
 # Sentences that nano answers, so that a regression is seen; it fails on the rocket, the astronaut and the coins among
 # these eight photographs. How often it fails is measured in eval/carried.py, not here.
@@ -96,6 +97,16 @@ def test_identity_is_known_without_loading(nano):
 
     assert fresh.identity.model_hash == nano.identity.model_hash
     assert fresh.identity.space == nano.space
+
+
+def test_identity_names_the_file_that_made_the_vectors(photos):
+    chip = FakeTarget("chip", delay_s=lambda path, _: 0.05 if "int8" in path.name else 0.0)
+    encoder = ns.Encoder("nano", target=chip)
+
+    decision = encoder.images([photos / "cat.jpg"]).decision
+
+    assert decision.precision == "fp16"
+    assert (encoder.identity.precision, encoder.identity.model_hash) == (decision.precision, decision.model_hash)
 
 
 @pytest.mark.parametrize("blank", ["", "   ", "\n\t", "\x00"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from nearsight_npu.arrays import admitted
+from nearsight_npu.arrays import admitted, drawn
 from nearsight_npu.errors import InputMismatchError, QuantizationError, one_line
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ MODEST = 32  # below this the ranges are taken with a warning
 _HELD_OUT = 20  # the most samples that are kept for the comparison
 _ENOUGH = 20  # from this many samples on, some are held out: a fifth of them
 _RANDOM = 8
-_FREE_LENGTH = 16  # of an axis without a fixed length, in random inputs
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -72,8 +71,7 @@ def gather(calibration: Calibration, ports: Sequence[Port], limit: int, *, calib
         QuantizationError: if they cannot be read, or hold numbers that are not finite.
     """
     if calibration is None:
-        drawn = tuple(_random(ports))
-        return Samples(calibrating=(), compared=drawn, first_compared=0, kind="random")
+        return Samples(calibrating=(), compared=tuple(drawn(ports, _RANDOM)), first_compared=0, kind="random")
     entries = _entries(calibration, ports)
     read = tuple(
         _checked(entry, place, ports) for place, entry in enumerate(itertools.islice(entries, limit + _HELD_OUT))
@@ -158,32 +156,3 @@ def _checked(entry: object, place: int, ports: Sequence[Port]) -> dict[str, Arra
                 f"calibration sample {place}: input {name!r} holds numbers that are not finite; leave that sample out"
             )
     return arrays
-
-
-def _random(ports: Sequence[Port]) -> Iterator[dict[str, Array]]:
-    """Draw inputs: floats from a normal distribution, bytes from all, other integers 0 or 1 (ids, masks)."""
-    numbers = np.random.default_rng(0)
-    for _ in range(_RANDOM):
-        arrays: dict[str, Array] = {}
-        for port in ports:
-            shape = [
-                length if isinstance(length, int) else _FREE_LENGTH if axis else 1
-                for axis, length in enumerate(port.shape)
-            ]
-            if port.dtype.startswith("float"):
-                drawn: Array = numbers.standard_normal(shape)
-            else:
-                drawn = numbers.integers(0, 256 if port.dtype == "uint8" else 2, shape)
-            arrays[port.name] = drawn.astype(port.dtype)
-        yield arrays
-
-
-class Reader:
-    """Hands samples to onnxruntime's calibrators, one at a time."""
-
-    def __init__(self, samples: Sequence[dict[str, Array]]) -> None:
-        self._left = iter(samples)
-
-    def get_next(self) -> dict[str, Array] | None:
-        """Give the next sample, None after the last."""
-        return next(self._left, None)

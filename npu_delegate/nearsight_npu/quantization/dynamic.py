@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nearsight_npu.quantization.source import quiet, refused
+import numpy as np
+
+from nearsight_npu.quantization.draft import Draft
+from nearsight_npu.quantization.qdq import NARROW, WIDE, channel_codes, channel_scales
+from nearsight_npu.quantization.weight_only import add_row, is_product, rows_of, transposed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -13,8 +17,6 @@ if TYPE_CHECKING:
     from nearsight_npu.quantization.source import Prepared
 
 KINDS = frozenset({"MatMul", "Gemm"})
-# The tool writes a Gemm as a MatMul of this name, and an Add.
-_RENAMED = "_MatMul"
 
 
 def choose_products(prepared: Prepared, keep_float: Sequence[str]) -> frozenset[str]:
@@ -44,21 +46,40 @@ def write_dynamic(prepared: Prepared, target: Path, chosen: Collection[str], *, 
         reduce_range: whether weights keep to 7 bits.
 
     Raises:
-        QuantizationError: if the tool refuses.
+        QuantizationError: if it cannot be written.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    draft = Draft(prepared)
+    for node in draft.nodes.values():
+        if node.name in chosen and is_product(draft, node):
+            write_integer_product(draft, node, reduce_range=reduce_range)
+    draft.save(target)
 
-    left = [node.name for node in prepared.nodes if node.name not in chosen]
-    with (
-        refused("dynamic INT8 was asked for; onnxruntime's tool gave up", "keep_float=(...) the operator it names"),
-        quiet(),
-    ):
-        quantize_dynamic(
-            str(prepared.path),
-            str(target),
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=[*left, *(name + _RENAMED for name in left)],
-        )
+
+def write_integer_product(draft: Draft, node: Any, *, reduce_range: bool) -> None:
+    """Make a matrix product one of integers: S8 weights, U8 activations with a range of their own on every run.
+
+    The operators stand as onnxruntime expects them, which makes a single one of them.
+
+    Args:
+        draft: the graph.
+        node: what `is_product` is true of.
+        reduce_range: whether weights keep to 7 bits.
+    """
+    from onnx import TensorProto
+
+    source, name = node.input[0], node.input[1]
+    stem = f"{name}.d8" + ".turned" * transposed(node)
+    if not draft.is_weight(stem):
+        limit = NARROW if reduce_range else WIDE
+        matrix = rows_of(draft, node).T
+        scales = channel_scales(matrix, 1, limit)
+        draft.weight(stem, channel_codes(matrix, scales, limit))
+        draft.weight(f"{stem}.scale", scales)
+        draft.weight(f"{stem}.zero", np.zeros(scales.shape, np.int8))
+    parts = [f"{source}.dynamic{end}" for end in ("", ".scale", ".zero")]
+    codes, scale, zero = draft.nodes_of("DynamicQuantizeLinear", [source], parts)
+    answer = add_row(draft, node)
+    whole = f"{answer}.s32"
+    draft.replace(node, "MatMulInteger", [codes, stem, zero, f"{stem}.zero"], whole)
+    step = draft.node("Mul", [scale, f"{stem}.scale"], f"{answer}.step")
+    draft.node("Mul", [draft.node("Cast", [whole], f"{answer}.f32", to=TensorProto.FLOAT), step], answer)

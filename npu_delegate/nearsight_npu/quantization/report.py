@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +13,18 @@ from nearsight_npu.errors import QuantizationError, TargetLostError, one_line
 from nearsight_npu.policy import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.calibration import Samples
+    from nearsight_npu.quantization.layers import LayerChange
+    from nearsight_npu.quantization.pareto import Row
+    from nearsight_npu.quantization.recalibration import Recalibration
+    from nearsight_npu.quantization.verdict import Verdict
     from nearsight_npu.targets.target import Program
 
 NOT_THE_TASK = "cosine is not the task metric: measure recall, AP or what your task counts, on your own data"
+WORST = 3  # how many of the worst samples are named
 _LOW_COSINE = 0.99
 _LOW_CENTRED = 0.95
 _ALIKE = 1e-4  # answers nearer to each other than this share of their length hardly depend on the input
@@ -58,6 +64,9 @@ class OutputChange:
         max_abs_error: the largest difference of a single number.
         error_share: the root mean square of the differences, as a share of how far (root mean square) the model's own
             answers lie from their mean; None where `centred` is.
+        sqnr_db: power of the model's answers over the power of what moved, in decibels, over all samples together; None
+            where nothing moved, or there was nothing to move.
+        worst_samples: places of the samples with the least cosine, in the caller's order, the worst first.
     """
 
     output: str
@@ -67,6 +76,8 @@ class OutputChange:
     centred: float | None
     max_abs_error: float
     error_share: float | None
+    sqnr_db: float | None = None
+    worst_samples: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +87,8 @@ class QuantizationReport:
     Attributes:
         model: the file that was quantized.
         out: the file that was written.
-        mode: "static" or "dynamic".
-        method: how ranges were taken: "minmax" or "percentile"; None for dynamic.
+        mode: "static", "dynamic", "weights", "half" or "mixed".
+        method: how ranges were taken: "minmax", "percentile", "entropy" or "mse"; None where none were.
         percentile: the share of values, in percent, that ranges keep; None for other methods.
         reduce_range: whether weights keep to 7 bits, for x86 processors without VNNI.
         calibrated_on: number of samples that ranges were taken from.
@@ -92,6 +103,15 @@ class QuantizationReport:
         integer_nodes: names of the operators that compute in integers.
         float_nodes: name -> kind of those that stayed in float.
         warnings: what to look at before using the file.
+        target: where what was written ran for this report; the model itself ran on "cpu".
+        activations: number type of static activations: "u8", "s8" or "u16"; None where none are static.
+        bits: bits of weights that are integer while activations stay in float; None for other modes.
+        plan: name of a group of operators -> what it became, for "mixed", "weights" and "half".
+        verdict: what was lost, and whether that is inside what may be lost.
+        recalibrated: what became of the outputs whose scores were to keep their meaning.
+        layers: how each group's array changed, where that was asked for.
+        pareto: what else could be had for more or less size and time, where that was asked for.
+        remembered: whether the file was made earlier, of the same model, settings and samples; figures are always new.
     """
 
     model: str
@@ -112,6 +132,15 @@ class QuantizationReport:
     integer_nodes: tuple[str, ...]
     float_nodes: dict[str, str]
     warnings: tuple[str, ...]
+    target: str = "cpu"
+    activations: str | None = None
+    bits: int | None = None
+    plan: dict[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    recalibrated: tuple[Recalibration, ...] = ()
+    layers: tuple[LayerChange, ...] = ()
+    pareto: tuple[Row, ...] = ()
+    remembered: bool = False
 
     @property
     def ratio(self) -> float:
@@ -125,7 +154,7 @@ class QuantizationReport:
 
     def to_dict(self) -> dict[str, object]:
         """Give the same, with `ratio`, as nested dictionaries and lists that `json.dumps` takes."""
-        return {**{field.name: plain(getattr(self, field.name)) for field in fields(self)}, "ratio": self.ratio}
+        return {**{entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}, "ratio": self.ratio}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,21 +164,34 @@ class Comparison:
     Attributes:
         outputs: how each output changed.
         before: times of the model.
-        after: times of the quantized model.
+        after: times of the quantized model; both None where they would say nothing.
+        wanted: the model's answers.
+        given: the quantized model's.
     """
 
     outputs: tuple[OutputChange, ...]
-    before: Timing
-    after: Timing
+    before: Timing | None
+    after: Timing | None
+    wanted: tuple[dict[str, Array], ...] = field(default=(), repr=False)
+    given: tuple[dict[str, Array], ...] = field(default=(), repr=False)
 
 
-def compare(before: Program, after: Program, samples: Samples) -> Comparison | None:
+def compare(
+    before: Program,
+    after: Program,
+    samples: Samples,
+    *,
+    wanted: tuple[dict[str, Array], ...] = (),
+    clocked: bool = True,
+) -> Comparison | None:
     """Run both models on the same samples, in turn, and compare answers and times.
 
     Args:
         before: the model.
         after: the quantized model.
         samples: what to run them on.
+        wanted: the model's answers, where they are known already.
+        clocked: whether to take times.
 
     Returns:
         What was found; None where the model itself cannot run on random inputs.
@@ -158,24 +200,46 @@ def compare(before: Program, after: Program, samples: Samples) -> Comparison | N
         QuantizationError: if the model cannot run on a sample, or either gives numbers that are not finite.
     """
     names = tuple(port.name for port in before.outputs)
-    wanted: list[dict[str, Array]] = []
+    wanted = wanted or answers_of(before, samples)
+    if not wanted:
+        return None
+    given = tuple(after.run(arrays, names) for arrays in samples.compared)
+    outputs = tuple(_changed(name, wanted, given, samples.first_compared) for name in names)
+    times = _times(before, after, samples.compared, names) if clocked else {"before": None, "after": None}
+    return Comparison(outputs=outputs, **times, wanted=wanted, given=given)
+
+
+def answers_of(model: Program, samples: Samples) -> tuple[dict[str, Array], ...]:
+    """Run the model on the samples to compare on.
+
+    Args:
+        model: the model.
+        samples: the samples.
+
+    Returns:
+        Its answers; none where it cannot run on random inputs.
+
+    Raises:
+        QuantizationError: if it cannot run on one of the caller's samples.
+    """
+    names = tuple(port.name for port in model.outputs)
+    answers: list[dict[str, Array]] = []
     for place, arrays in enumerate(samples.compared, samples.first_compared):
         try:
-            wanted.append(before.run(arrays, names))
+            answers.append(model.run(arrays, names))
         except (QuantizationError, TargetLostError, ValueError) as error:
             if samples.kind == "random":
-                return None
+                return ()
+            which = "validation" if samples.kind == "validation" else "calibration"
             raise QuantizationError(
-                f"calibration sample {place}: the model cannot run on it ({one_line(error)}); leave that sample out"
+                f"{which} sample {place}: the model cannot run on it ({one_line(error)}); leave that sample out"
             ) from error
-    given = [after.run(arrays, names) for arrays in samples.compared]
-    outputs = tuple(_changed(name, wanted, given, samples.first_compared) for name in names)
-    return Comparison(outputs=outputs, **_times(before, after, samples.compared, names))
+    return tuple(answers)
 
 
 def _times(
     before: Program, after: Program, samples: Sequence[dict[str, Array]], names: tuple[str, ...]
-) -> dict[str, Timing]:
+) -> dict[str, Timing | None]:
     """Time single runs of both in turn, and which goes first in turn too, so that a busy moment meets both."""
     spent: dict[str, list[float]] = {"before": [], "after": []}
     begin = time.perf_counter()
@@ -198,33 +262,41 @@ def _timing(times_ms: list[float]) -> Timing:
 def _changed(
     name: str, wanted: Sequence[dict[str, Array]], given: Sequence[dict[str, Array]], first: int
 ) -> OutputChange:
-    a = [np.asarray(answers[name], np.float64).ravel() for answers in given]
-    b = [np.asarray(answers[name], np.float64).ravel() for answers in wanted]
-    for who, answers in (("the model", b), ("the quantized model", a)):
-        odd = next((place for place, answer in enumerate(answers, first) if not np.isfinite(answer).all()), None)
+    pairs = [(np.asarray(x[name]), np.asarray(y[name])) for x, y in zip(given, wanted, strict=True)]
+    for who, side in (("the model", 1), ("the quantized model", 0)):
+        odd = next((place for place, pair in enumerate(pairs, first) if not np.isfinite(pair[side]).all()), None)
         if odd is not None:
             raise QuantizationError(
                 f"sample {odd}: output {name!r} of {who} holds numbers that are not finite; nothing was written; "
                 "leave that sample out, or keep_float=(...) more"
             )
-    if any(x.shape != y.shape for x, y in zip(a, b, strict=True)):
+    if any(x.shape != y.shape for x, y in pairs):
         raise QuantizationError(
             f"output {name!r} has another shape after quantizing; nothing was written; keep_float=(...) what makes it"
         )
-    cosines = [_cosine(x, y) for x, y in zip(a, b, strict=True)]
-    centred, share = _centred(a, b)
+    cosines = [cosine_of(x, y) for x, y in _vectors(pairs)]
+    power = sum(float(y @ y) for _, y in _vectors(pairs))
+    moved = sum(float((x - y) @ (x - y)) for x, y in _vectors(pairs))
+    centred, share = _centred(pairs, moved)
     return OutputChange(
         output=name,
         cosine=min(cosines),
         mean_cosine=float(np.mean(cosines)),
         worst_sample=first + int(np.argmin(cosines)),
         centred=centred,
-        max_abs_error=max(float(np.abs(x - y).max(initial=0.0)) for x, y in zip(a, b, strict=True)),
+        max_abs_error=max(float(np.abs(x - y).max(initial=0.0)) for x, y in _vectors(pairs)),
         error_share=share,
+        sqnr_db=sqnr_of(power, moved),
+        worst_samples=tuple(first + int(place) for place in np.argsort(cosines)[:WORST]),
     )
 
 
-def _cosine(a: Array, b: Array) -> float:
+def sqnr_of(power: float, moved: float) -> float | None:
+    """Give a power over another in decibels; None where one of them is nothing."""
+    return 10 * math.log10(power / moved) if power > 0 and moved > 0 else None
+
+
+def cosine_of(a: Array, b: Array) -> float:
     """Compare two vectors; both zero are the same, one zero is nothing like the other."""
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     if length == 0.0:
@@ -232,15 +304,28 @@ def _cosine(a: Array, b: Array) -> float:
     return float(np.clip(a @ b / length, -1.0, 1.0))
 
 
-def _centred(a: list[Array], b: list[Array]) -> tuple[float | None, float | None]:
-    if len(b) < 2 or len({answer.shape for answer in b}) > 1:
+def _vectors(pairs: Sequence[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+    """Give the pairs one after another as float64: all of them at once would take many times the answers' memory."""
+    for x, y in pairs:
+        yield np.asarray(x, np.float64).ravel(), np.asarray(y, np.float64).ravel()
+
+
+def _centred(pairs: Sequence[tuple[Array, Array]], moved: float) -> tuple[float | None, float | None]:
+    """Give the cosine of both answers less the model's mean, and the error over the spread of the model's answers."""
+    if len(pairs) < 2 or len({y.shape for _, y in pairs}) > 1:
         return None, None
-    given, wanted = np.stack(a), np.stack(b)
-    mean = wanted.mean(axis=0)
-    spread = float(np.linalg.norm(wanted - mean))
-    if spread <= _ALIKE * float(np.linalg.norm(wanted)):
+    mean = sum(y for _, y in _vectors(pairs)) / len(pairs)
+    spread = power = own = both = 0.0
+    for x, y in _vectors(pairs):
+        given, wanted = x - mean, y - mean
+        power += float(y @ y)
+        spread += float(wanted @ wanted)
+        own += float(given @ given)
+        both += float(given @ wanted)
+    if spread <= _ALIKE**2 * power:
         return None, None
-    return _cosine((given - mean).ravel(), (wanted - mean).ravel()), float(np.linalg.norm(given - wanted)) / spread
+    centred = float(np.clip(both / math.sqrt(spread * own), -1.0, 1.0)) if own else 0.0
+    return centred, math.sqrt(moved / spread)
 
 
 def growth(before: int, after: int, mode: str) -> tuple[str, ...]:
@@ -263,8 +348,17 @@ def growth(before: int, after: int, mode: str) -> tuple[str, ...]:
     return (f"the file became no smaller ({before / 1e6:.2f} MB -> {after / 1e6:.2f} MB){why}; {remedy}",)
 
 
-def remarks(found: Comparison | None, samples: Samples) -> tuple[str, ...]:
-    """Say in words what the figures of a comparison ask to be looked at."""
+def remarks(found: Comparison | None, samples: Samples, *, task: bool = False) -> tuple[str, ...]:
+    """Say in words what the figures of a comparison ask to be looked at.
+
+    Args:
+        found: what the runs showed.
+        samples: what they ran on.
+        task: whether a task metric was measured, so that nobody has to be sent to measure one.
+
+    Returns:
+        A line each.
+    """
     if found is None:
         return ("the model does not run on random inputs, so nothing was compared or timed; give calibration=",)
     said: list[str] = []
@@ -285,10 +379,10 @@ def remarks(found: Comparison | None, samples: Samples) -> tuple[str, ...]:
     unknown = [change.output for change in found.outputs if change.centred is None]
     if unknown:
         said.append(f"output {unknown[0]!r} has no centred cosine (see OutputChange), so its cosine says little")
-    if found.after.median_ms > found.before.median_ms:
+    if found.before and found.after and found.after.median_ms > found.before.median_ms:
         said.append("the quantized model is no faster on this machine")
     if samples.kind == "random":
         said.append("compared on random inputs, which are not your data; give calibration=")
     elif samples.kind == "calibration":
         said.append("compared on the samples that ranges were taken from (20 or more leave some to hold out)")
-    return (*said, NOT_THE_TASK)
+    return tuple(said) if task else (*said, NOT_THE_TASK)

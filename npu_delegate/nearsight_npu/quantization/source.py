@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nearsight_npu.errors import QuantizationError, UnreadableGraphError, one_line
+from nearsight_npu.footprint import release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 INSTALL = "pip install 'nearsight[quantize]'"
 # Source: ONNX operator changelog: DequantizeLinear has an axis (so weights a scale per channel) from 13 on, and
-# DynamicQuantizeLinear and MatMulInteger exist from 11 and 10 on.
-OLDEST_OPSET = {"static": 13, "dynamic": 11}
+# DynamicQuantizeLinear, MatMulInteger and Slice with inputs exist from 11, 10 and 10 on; Cast takes FP16 from 9 on.
+OLDEST_OPSET = {"static": 13, "dynamic": 11, "weights": 10, "half": 9}
+_ASKED = {"static": "static INT8", "dynamic": "dynamic INT8", "weights": "integer weights", "half": "FP16"}
+_COMPUTING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_SAME_OPSET = 11  # older graphs are raised to it. Source: quant_pre_process of onnxruntime
+_QUIET = 4  # onnxruntime's log severity "fatal": what it would log is raised as well
+_PREPARING = "check it with onnx.checker.check_model, and that the folder for temporary files has room for it"
 INTEGER_KINDS = frozenset(
     {
         "QuantizeLinear",
@@ -59,6 +65,8 @@ class Prepared:
         constants: the names of its weights.
         bytes_of: array -> bytes of one sample of it, as far as shapes are known (a free length counts as one).
         original: the names that the operators had before.
+        shapes: weight -> its shape.
+        floating: the names of the arrays, weights left out, that are known to be FP32.
     """
 
     path: Path
@@ -66,6 +74,8 @@ class Prepared:
     constants: frozenset[str]
     bytes_of: dict[str, int]
     original: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    floating: frozenset[str] = frozenset()
 
 
 def require_onnx() -> None:
@@ -87,7 +97,7 @@ def inspect(path: Path, mode: str) -> Any:
 
     Args:
         path: an ONNX file.
-        mode: "static" or "dynamic".
+        mode: "static" (which plans need too), "dynamic", "weights" or "half".
 
     Returns:
         The `onnx.ModelProto`.
@@ -115,10 +125,10 @@ def inspect(path: Path, mode: str) -> Any:
         )
     _refuse_integers(path, model)
     _refuse_half(path, model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
+    opset = _opset(model)
     if opset < OLDEST_OPSET[mode]:
         raise QuantizationError(
-            f"{path.name} was to be quantized; it is of opset {opset}, and {mode} INT8 needs {OLDEST_OPSET[mode]}; "
+            f"{path.name} was to be quantized; it is of opset {opset}, and {_ASKED[mode]} needs {OLDEST_OPSET[mode]}; "
             "raise it: onnx.save(onnx.version_converter.convert_version(onnx.load(path), 17), 'newer.onnx')"
         )
     return model
@@ -155,15 +165,17 @@ def prepare(path: Path, model: Any, folder: Path) -> Prepared:
         QuantizationError: if its shapes contradict each other.
     """
     import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     ready = folder / "ready.onnx"
+    original = tuple(node.name for node in model.graph.node)
+    opset = _opset(model)
+    del model  # as large as the file, and where nobody else holds it, it need not be there meanwhile
     with (
-        refused(f"{path.name} was to be quantized; it cannot be prepared", "check it with onnx.checker.check_model"),
+        refused(f"{path.name} was to be quantized; it cannot be prepared", _PREPARING),
         quiet(),
     ):
-        # Symbolic inference would need sympy; the lengths that stay open are open at run time too.
-        quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+        _folded(path, ready, opset)
+    release()
     prepared = onnx.load(str(ready))
     if _name_all(prepared):
         onnx.save(prepared, str(ready))
@@ -173,8 +185,33 @@ def prepare(path: Path, model: Any, folder: Path) -> Prepared:
         nodes=nodes_of(prepared),
         constants=frozenset(weight.name for weight in graph.initializer),
         bytes_of={value.name: _bytes(value) for value in (*graph.value_info, *graph.input, *graph.output)},
-        original=tuple(node.name for node in model.graph.node),
+        original=original,
+        shapes={weight.name: tuple(weight.dims) for weight in graph.initializer},
+        floating=frozenset(floats(graph)) - {weight.name for weight in graph.initializer},
     )
+
+
+def _folded(path: Path, ready: Path, opset: int) -> None:
+    """Fold constants and infer shapes, as onnxruntime's tool does, which would hold the model once more meanwhile."""
+    import onnx.shape_inference
+    import onnxruntime
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    if opset < _SAME_OPSET:
+        # Symbolic inference would need sympy; the lengths that stay open are open at run time too.
+        quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+        return
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(ready.with_name("folded.onnx"))
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = _QUIET
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    release()
+    onnx.shape_inference.infer_shapes_path(options.optimized_model_filepath, str(ready))
+
+
+def _opset(model: Any) -> int:
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
 
 
 def nodes_of(model: Any) -> tuple[Node, ...]:
@@ -185,16 +222,29 @@ def nodes_of(model: Any) -> tuple[Node, ...]:
     )
 
 
+def floats(graph: Any) -> Iterator[str]:
+    """Name the arrays of an `onnx.GraphProto` that are known to be FP32."""
+    from onnx import TensorProto
+
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            yield value.name
+
+
 def _refuse_half(path: Path, model: Any) -> None:
     from onnx import TensorProto
 
-    half = [weight.name for weight in model.graph.initializer if weight.data_type == TensorProto.FLOAT16]
-    used = {name for node in model.graph.node if node.op_type in {"Conv", "Gemm", "MatMul"} for name in node.input}
-    if used & set(half):
-        raise QuantizationError(
-            f"{path.name} was to be quantized; it computes in FP16; export it in FP32 "
-            "(weights that are only stored in FP16, behind a Cast, would do)"
-        )
+    used = {name for node in model.graph.node if node.op_type in _COMPUTING for name in node.input}
+    fixed = [
+        (node.output[0], entry.t) for node in model.graph.node if node.op_type == "Constant" for entry in node.attribute
+    ]
+    for name, weight in (*((weight.name, weight) for weight in model.graph.initializer), *fixed):
+        kind = {TensorProto.FLOAT16: "FP16", TensorProto.DOUBLE: "FP64"}.get(weight.data_type)
+        if kind and name in used:
+            raise QuantizationError(
+                f"{path.name} was to be quantized; it computes in {kind}; export it in FP32 "
+                "(weights that are only stored in FP16, behind a Cast, would do)"
+            )
 
 
 def _name_all(model: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Static INT8: ranges from samples, integer weights and activations, written as QuantizeLinear and DequantizeLinear."""
+"""Static INT8: which operators become integer, and the file in which they are."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import platform
 from typing import TYPE_CHECKING
 
 from nearsight_npu.errors import QuantizationError
-from nearsight_npu.quantization.calibration import FEWEST, Reader
-from nearsight_npu.quantization.source import quiet, refused
+from nearsight_npu.quantization.calibration import FEWEST
+from nearsight_npu.quantization.draft import Draft
+from nearsight_npu.quantization.qdq import LIMITERS, WEIGHTED, Coding, QdqWriter
+from nearsight_npu.quantization.ranges import take_ranges
 from nearsight_npu.targets.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.settings import Settings
     from nearsight_npu.quantization.source import Node, Prepared
 
-# Chosen where their weights are constants.
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Chosen where all that they take comes from chosen operators. So the sums of a convolutional net become integer, and
 # those on a transformer's residual stream, which want more than eight bits, do not.
 FOLLOWING = frozenset({"Clip", "Relu", "MaxPool", "Add", "Concat"})
-LIMITERS = frozenset({"Clip", "Relu"})
-_MOST_OF_MEMORY = 0.5
-_REMEDY = "keep_float=(...) the operator that it names, or export the model with known shapes"
 
 
 def choose(prepared: Prepared, kinds: Collection[str] | None, keep_float: Sequence[str]) -> frozenset[str]:
@@ -44,30 +41,58 @@ def choose(prepared: Prepared, kinds: Collection[str] | None, keep_float: Sequen
     free = [node for node in prepared.nodes if not node.name.startswith(tuple(keep_float))]
     if kinds is not None:
         return frozenset(node.name for node in free if node.kind in kinds)
-    consumed = {name: [other for other in prepared.nodes if name in other.inputs] for name in _joins(free)}
-    names: set[str] = set()
-    integer: set[str] = set()
-    for node in free:
-        if node.kind in WEIGHTED:
-            taken = len(node.inputs) > 1 and node.inputs[1] in prepared.constants
-        else:
-            taken = node.kind in FOLLOWING and integer.issuperset(_data(node))
-        if node.kind == "Concat" and taken:
-            # At the end of a graph it would only force one scale on what need not share one.
-            taken = any(other.kind in WEIGHTED | FOLLOWING for other in consumed[node.outputs[0]])
-        if taken:
-            names.add(node.name)
-            integer.update(node.outputs)
-    return frozenset(names)
+    decided = {node.name: "" for node in prepared.nodes} | {node.name: "u8" for node in free}
+    return frozenset(followers(prepared, decided))
 
 
-def _joins(nodes: Sequence[Node]) -> tuple[str, ...]:
-    return tuple(node.outputs[0] for node in nodes if node.kind == "Concat")
+def followers(prepared: Prepared, decided: Mapping[str, str], known: Collection[str] | None = None) -> dict[str, str]:
+    """Tell what becomes integer along with operators that were decided on.
+
+    For processors ("u8") those are Clip, Relu, MaxPool, Add and Concat; for NPUs, which want whole integer graphs, all
+    that compute with numbers. Each follows only where all that it works on comes from integer operators of one type.
+
+    Args:
+        prepared: the graph.
+        decided: operator -> type of its activations ("u8", "s8" or "u16"), or "" for one that stays in float.
+        known: arrays whose range is known; None takes them all for known.
+
+    Returns:
+        Operator -> type, for all integer ones.
+    """
+    kinds: dict[str, str] = {}
+    made: dict[str, str] = {}
+    ends = _ends(prepared)
+    for node in prepared.nodes:
+        kind = decided.get(node.name)
+        if kind is None or (kind and not _weighted(node, prepared)):
+            kind = _followed(node, made, prepared, known)
+        if kind and not (kind == "u8" and node.name in ends):
+            kinds[node.name] = kind
+            made.update(dict.fromkeys(node.outputs, kind))
+    return kinds
 
 
-def _data(node: Node) -> tuple[str, ...]:
-    """Give the arrays an operator works on; bounds of a Clip are none, a constant summand is one."""
-    return node.inputs[:1] if node.kind in LIMITERS else tuple(name for name in node.inputs if name)
+def _weighted(node: Node, prepared: Prepared) -> bool:
+    return node.kind in WEIGHTED and len(node.inputs) > 1 and node.inputs[1] in prepared.constants
+
+
+def _followed(node: Node, made: Mapping[str, str], prepared: Prepared, known: Collection[str] | None) -> str:
+    """Give the type of an operator without weights; "" where it stays in float."""
+    data = node.inputs[:1] if node.kind in LIMITERS else node.inputs
+    taken = [name for name in data if name in prepared.floating]
+    types = {made.get(name, "") for name in taken}
+    given = prepared.floating.intersection(node.outputs)
+    if len(types) != 1 or not given or not (known is None or given <= set(known)):
+        return ""
+    kind = types.pop()
+    constant = any(name in prepared.constants for name in data)
+    return kind if kind != "u8" or (node.kind in FOLLOWING and not constant) else ""
+
+
+def _ends(prepared: Prepared) -> frozenset[str]:
+    """Name each Concat that no integer operator takes: it would only force one scale on what need not share one."""
+    taken = {name for node in prepared.nodes if node.kind in WEIGHTED | FOLLOWING for name in node.inputs}
+    return frozenset(node.name for node in prepared.nodes if node.kind == "Concat" and node.outputs[0] not in taken)
 
 
 def parted_limiters(prepared: Prepared, chosen: Collection[str]) -> tuple[str, ...]:
@@ -101,67 +126,47 @@ def write_static(
     chosen: Collection[str],
     settings: Settings,
 ) -> tuple[str, ...]:
-    """Take ranges and write the integer graph: activations U8, weights S8 with a scale per channel.
+    """Take ranges and write the integer graph: weights S8 with a scale per channel.
 
     Args:
         prepared: the graph.
         target: where to write.
         samples: what to take ranges from.
         chosen: names of the operators that become integer.
-        settings: the method, its percentile, and whether weights keep to 7 bits.
+        settings: the type of the activations, the method, its percentile, and whether weights keep to 7 bits. With
+            types for NPUs, which want whole integer graphs, what lies behind chosen operators becomes integer too.
 
     Returns:
-        What onnxruntime's tool warns of.
+        What is doubtful about it, a line each.
 
     Raises:
-        QuantizationError: if there are too few samples, too little memory, or the tool refuses.
+        QuantizationError: if there are too few samples, or the model cannot run on them.
     """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
     if len(samples) < FEWEST:
         raise QuantizationError(
             f"static INT8 was asked for with {len(samples)} samples; at least {FEWEST} are needed to know a range, "
             "and 100 are better; give more, or mode='dynamic'"
         )
-    kinds = {node.kind for node in prepared.nodes if node.name in chosen}
-    by_share = settings.method == "percentile"
-    if by_share:
-        _check_histograms(prepared, samples, kinds)
-    with (
-        refused(f"{settings.source.name} was to be made static INT8; onnxruntime's tool gave up", _REMEDY),
-        quiet() as heard,
-    ):
-        quantize_static(
-            str(prepared.path),
-            str(target),
-            Reader(samples),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=sorted(kinds),
-            per_channel=True,
-            reduce_range=settings.reduce_range,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile if by_share else CalibrationMethod.MinMax,
-            nodes_to_exclude=[node.name for node in prepared.nodes if node.name not in chosen],
-            extra_options={"CalibPercentile": settings.kept_share} if by_share else {},
-        )
-    return tuple(dict.fromkeys(heard))
+    method = settings.range_method
+    kinds = _types(prepared, chosen, settings)
+    touched = {name for node in prepared.nodes if node.name in kinds for name in (*node.inputs, *node.outputs)}
+    ranges = take_ranges(prepared, samples, histograms=method != "minmax", names=touched)
+    kinds = _types(prepared, chosen, settings, ranges.spreads)
+    draft = Draft(prepared)
+    coding = Coding(ranges=ranges, method=method, percentile=settings.kept_share, reduce_range=settings.reduce_range)
+    QdqWriter(draft, kinds, coding).write()
+    draft.save(target)
+    untold = sorted(touched - prepared.constants - set(prepared.bytes_of) - {""})
+    return tuple(f"the type of {name!r} is not known, so it is not rounded" for name in untold)
 
 
-def _check_histograms(prepared: Prepared, samples: Sequence[dict[str, Array]], kinds: set[str]) -> None:
-    """Refuse what a histogram cannot be made of: unlike shapes, or more values than memory holds."""
-    shapes = {tuple(array.shape for array in sample.values()) for sample in samples}
-    if len(shapes) > 1:
-        raise QuantizationError(
-            f"method='percentile' was asked for with samples of {len(shapes)} unlike shapes; its histograms need "
-            "samples of one shape; pad them to one, or use method='minmax'"
-        )
-    touched = {name for node in prepared.nodes if node.kind in kinds for name in (*node.inputs, *node.outputs)}
-    # The tool keeps every value of every sample, and copies one array's values at a time.
-    needed = len(samples) * sum(prepared.bytes_of.get(name, 0) for name in touched - prepared.constants)
-    free = Machine().free_bytes()
-    if free is not None and needed > _MOST_OF_MEMORY * free:
-        raise QuantizationError(
-            f"method='percentile' was asked for with {len(samples)} samples; it keeps about {needed / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are free; use fewer with samples=..., or method='minmax'"
-        )
+def _types(
+    prepared: Prepared, chosen: Collection[str], settings: Settings, known: Collection[str] | None = None
+) -> dict[str, str]:
+    """Give the operators that become integer and the type of their activations."""
+    kind = settings.static_type
+    if kind == "u8" or settings.kinds is not None:
+        return dict.fromkeys(chosen, kind)
+    kept = {node.name: "" for node in prepared.nodes if _weighted(node, prepared)}
+    kept |= {node.name: "" for node in prepared.nodes if node.name.startswith(settings.keep_float)}
+    return followers(prepared, kept | dict.fromkeys(chosen, kind), known)

@@ -1,7 +1,7 @@
-"""The two 4-bit operators of onnxruntime's own set (com.microsoft), in numpy, for the `reference` target.
+"""The two weight-only operators of onnxruntime's own set (com.microsoft), in numpy, for the `reference` target.
 
-Both keep values of 4 bits in blocks along one axis, each block with a scale and a zero point:
-value = (code - zero point) x scale. Two neighbouring codes share a byte, the first one in its low half.
+Both keep values of 4 or 8 bits in blocks along one axis, each block with a scale and a zero point:
+value = (code - zero point) x scale. Two neighbouring codes of 4 bits share a byte, the first one in its low half.
 
 Source: the operators' schemas in onnxruntime's documentation (ContribOperators.md); the defaults for missing zero
 points were measured with onnxruntime 1.32.
@@ -17,11 +17,11 @@ from onnx.reference.op_run import OpRun
 if TYPE_CHECKING:
     from nearsight_npu.arrays import Array
 
-_MIDDLE = 8  # the zero point of unsigned 4-bit codes where none is stored
+_MIDDLE = {4: 8, 8: 128}  # the zero point of codes without a sign where none is stored
 
 
 class MatMulNBits(OpRun):
-    """Multiply with a matrix of 4-bit codes: `a @ matrix.T (+ bias)`."""
+    """Multiply with a matrix of 4-bit or 8-bit codes: `a @ matrix.T (+ bias)`."""
 
     op_domain = "com.microsoft"
 
@@ -44,28 +44,29 @@ class MatMulNBits(OpRun):
 
         Args:
             a: (..., K) float.
-            codes: (N, blocks, block_size / 2) uint8, two codes a byte.
+            codes: (N, blocks, block_size x bits / 8) uint8.
             scales: N x blocks floats, in any shape.
-            zero_points: None (8), or packed codes, (N x ceil(blocks / 2)) uint8, or floats as many as scales.
+            zero_points: None (the middle code), or packed codes, (N x ceil(blocks x bits / 8)) uint8, or floats as
+                many as scales.
             groups: must be absent; reordered blocks are not evaluated here.
             bias: (N,) float, or None.
             K: columns of the matrix.
             N: rows of the matrix.
             block_size: codes that share a scale.
-            bits: 4.
+            bits: 4 or 8; None is 4.
             **_hints: attributes that change speed only, such as accuracy_level.
 
         Returns:
             (..., N) of the type of `a`.
         """
-        if bits not in (None, 4) or groups is not None:
-            raise NotImplementedError(f"MatMulNBits with bits={bits} or reordered blocks; 4 bits in order are known")
+        if bits not in (None, 4, 8) or groups is not None:
+            raise NotImplementedError(f"MatMulNBits with bits={bits} or reordered blocks; 4 or 8 in order are known")
         blocks = -(-K // block_size)
-        values = unpacked(codes).reshape(N, blocks, block_size).astype(np.float32)
+        values = _codes(codes, bits).reshape(N, blocks, block_size).astype(np.float32)
         if zero_points is None:
-            zeros: Array = np.full((N, blocks), _MIDDLE, np.float32)
+            zeros: Array = np.full((N, blocks), _MIDDLE[bits or 4], np.float32)
         elif zero_points.dtype == np.uint8:
-            zeros = unpacked(zero_points.reshape(N, -1))[:, :blocks].astype(np.float32)
+            zeros = _codes(zero_points.reshape(N, -1), bits)[:, :blocks].astype(np.float32)
         else:
             zeros = zero_points.reshape(N, blocks).astype(np.float32)
         matrix = (values - zeros[..., None]) * scales.reshape(N, blocks, 1).astype(np.float32)
@@ -93,28 +94,29 @@ class GatherBlockQuantized(OpRun):
         """Evaluate the operator.
 
         Args:
-            codes: (rows, columns) uint4 or int4, or (rows, columns / 2) uint8 with two codes a byte.
+            codes: (rows, columns) uint4 or int4, or (rows, columns / 2) uint8 with two codes a byte, or for 8 bits
+                (rows, columns) uint8.
             indices: any shape, int32 or int64; negative ones count from the end.
             scales: (rows, blocks) float.
-            zero_points: like codes, one for each scale; None is 0, or 8 for packed uint8.
+            zero_points: like codes, one for each scale; None is 0, or the middle code for uint8.
             gather_axis: 0, the axis that is indexed.
             quantize_axis: 1, the axis of the blocks.
             block_size: codes that share a scale; 128 where absent.
-            bits: 4.
+            bits: 4 or 8; None is 4.
 
         Returns:
             indices' shape + (columns,), of the type of `scales`.
         """
         axis = 1 if quantize_axis is None else quantize_axis % codes.ndim
         size = block_size or 128
-        if bits not in (None, 4) or gather_axis not in (None, 0) or codes.ndim != 2 or axis != 1:
-            raise NotImplementedError("GatherBlockQuantized other than 4-bit rows in blocks along them")
+        if bits not in (None, 4, 8) or gather_axis not in (None, 0) or codes.ndim != 2 or axis != 1:
+            raise NotImplementedError("GatherBlockQuantized other than rows of 4 or 8 bits in blocks along them")
         blocks = scales.shape[1]
         # Told apart by length, since older versions of onnx hand uint4 over as a kind of uint8.
-        packed = -(-codes.shape[1] // size) != blocks
+        packed = bits != 8 and -(-codes.shape[1] // size) != blocks
         values = (unpacked(codes) if packed else codes).astype(np.float32)
         if zero_points is None:
-            zeros: Array = np.full(scales.shape, _MIDDLE if packed else 0, np.float32)
+            zeros: Array = np.full(scales.shape, _MIDDLE[bits or 4] if packed or bits == 8 else 0, np.float32)
         else:
             zeros = (unpacked(zero_points)[:, :blocks] if packed else zero_points).astype(np.float32)
         columns = values.shape[1]
@@ -123,6 +125,10 @@ class GatherBlockQuantized(OpRun):
 
 
 OPERATORS: tuple[type[Any], ...] = (MatMulNBits, GatherBlockQuantized)
+
+
+def _codes(stored: Array, bits: int | None) -> Array:
+    return stored if bits == 8 else unpacked(stored)
 
 
 def unpacked(pairs: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearsight_npu.errors import InputMismatchError, TargetLostError, UnplaceableError, UnreadableGraphError, one_line
 from nearsight_npu.targets.machine import Machine
-from nearsight_npu.targets.target import Availability, Port
+from nearsight_npu.targets.target import Availability, Placement, Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -69,19 +69,20 @@ class ReferenceTarget:
             ) from error
         except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
             raise _unreadable(path, error) from error
-        return ReferenceProgram(evaluator, inputs, outputs)
+        return ReferenceProgram(evaluator, inputs, outputs, len(model.graph.node))
 
 
 class ReferenceProgram:
     """A graph in onnx's evaluator, which keeps state while it runs: a lock lets one run in at a time."""
 
-    __slots__ = ("_evaluator", "_lock", "inputs", "outputs")
+    __slots__ = ("_evaluator", "_lock", "inputs", "outputs", "placement")
 
-    def __init__(self, evaluator: Any, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> None:
+    def __init__(self, evaluator: Any, inputs: tuple[Port, ...], outputs: tuple[Port, ...], operators: int) -> None:
         self._evaluator = evaluator
         self._lock = threading.Lock()
         self.inputs = inputs
         self.outputs = outputs
+        self.placement = Placement(parts=(("numpy", operators),))
 
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Run the graph once; see `Program.run`."""

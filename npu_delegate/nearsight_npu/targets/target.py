@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,16 +40,62 @@ class Availability:
         available: whether `Delegate(target=...)` can run on it now.
         reason: one line: what was found, or what is missing.
         remedy: the command or the choice that mends it; empty where nothing has to be mended.
+        simulator: whether it gives a chip's answers without the chip: right, but not at its speed. "auto" leaves those
+            out; they are asked for by name.
     """
 
     target: str
     available: bool
     reason: str
     remedy: str = ""
+    simulator: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """Give the same as a dictionary that `json.dumps` takes."""
-        return {"target": self.target, "available": self.available, "reason": self.reason, "remedy": self.remedy}
+        return {
+            "target": self.target,
+            "available": self.available,
+            "reason": self.reason,
+            "remedy": self.remedy,
+            "simulator": self.simulator,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How the runs of a program use the processor.
+
+    Attributes:
+        threads: how many threads one run may use; None leaves it to the target.
+        spinning: whether its threads stay awake between two pieces of work: quicker on idle cores, slower on shared
+            ones.
+    """
+
+    threads: int | None = None
+    spinning: bool = False
+
+    def __str__(self) -> str:
+        plural = "" if self.threads == 1 else "s"
+        told = "its own number of threads" if self.threads is None else f"{self.threads} thread{plural}"
+        return f"{told}, spinning" if self.spinning else told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where the operators of a program run, as the runtime itself tells it.
+
+    Attributes:
+        parts: (provider, how many operators it took), the most first; empty where the runtime does not tell.
+        outside: (operator, where it runs instead) for those that do not run on the target itself.
+    """
+
+    parts: tuple[tuple[str, int], ...] = ()
+    outside: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        if not self.parts:
+            return "placement not told by this runtime"
+        return ", ".join(f"{count} operator{'s' * (count != 1)} on {provider}" for provider, count in self.parts)
 
 
 class Program(Protocol):
@@ -63,6 +109,11 @@ class Program(Protocol):
     @property
     def outputs(self) -> tuple[Port, ...]:
         """The arrays the graph gives."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """Where its operators run."""
         ...
 
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -121,4 +172,17 @@ class Target(Protocol):
             UnreadableGraphError: if the file is missing, cut off, or no graph.
             UnplaceableError: if the graph is sound, but this target cannot run it.
         """
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A target whose programs can be set up in several ways, so that the quickest is found by measuring."""
+
+    def setups(self, processors: int) -> tuple[Setup, ...]:
+        """Give the ways worth measuring on a machine with so many processors, the default first."""
+        ...
+
+    def compile_as(self, path: Path, setup: Setup) -> Program:
+        """Make a graph ready in one of these ways; raises what `Target.compile` raises."""
         ...

@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 
     from nearsight_npu import QuantizationReport
 
-HELP = "write an ONNX model in INT8 and report size, time and how far its answers moved"
+HELP = "write an ONNX model in fewer bits and report size, time and how far its answers moved"
 EPILOG = """examples:
   nearsight quantize detector.onnx --calibration photos
+  nearsight quantize detector.onnx --calibration photos --scores scores     (thresholds keep their meaning)
+  nearsight quantize image.onnx --calibration photos --budget-mb 6 --pareto image.svg
+  nearsight quantize image.onnx --calibration photos --max-drop 0.05 --validation more-photos
   nearsight quantize image.onnx --calibration photos --method percentile --percentile 99.995 --keep-float stem b1.
+  nearsight quantize image.onnx --calibration photos --target qnn --activations u16
   nearsight quantize text.onnx --calibration inputs.npz --out text.int8.onnx
+  nearsight quantize text.onnx --mode weights --bits 4                      (no data needed)
   nearsight quantize text.onnx                      (dynamic: weights of matrix products only)"""
 HELD_OUT = 20  # pictures beyond --samples, to compare on
+_MANY = 980  # pictures to judge on, besides HELD_OUT: all of them are held in memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,16 +45,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|npz",
         help="a folder of pictures, or an .npz of arrays by input name; without it the result is dynamic INT8",
     )
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR|npz",
+        help="more of the same to judge on, up to 1,000 pictures (a fifth of --calibration)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (NAME.int8.onnx beside the model)")
-    parser.add_argument("--method", choices=("minmax", "percentile"), help="how static ranges are taken (minmax)")
-    parser.add_argument(
-        "--percentile", type=float, metavar="P", help="with --method percentile: share of values a range keeps (99.99)"
-    )
-    parser.add_argument(
-        "--keep-float", nargs="+", action="extend", default=[], metavar="PREFIX", help="operators that stay in float"
-    )
     parser.add_argument("--samples", type=_count, metavar="N", help="most samples to calibrate with (100)")
     parser.add_argument("--threads", type=_count, default=1, metavar="N", help="threads of one run when timing (1)")
+    _add_precisions(parser.add_argument_group("precision"))
+    _add_limits(parser.add_argument_group("limits and judgement"))
+
+
+def _add_precisions(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--mode",
+        choices=("auto", "static", "dynamic", "weights", "half", "mixed"),
+        default="auto",
+        help="auto: mixed with a limit, else static with --calibration, dynamic without",
+    )
+    group.add_argument("--bits", type=int, choices=(4, 8), help="with --mode weights: bits of a weight (8)")
+    group.add_argument("--block", type=int, choices=(16, 32, 64, 128), help="with --mode weights: that share a scale")
+    group.add_argument("--activations", choices=("u8", "s8", "u16"), help="number type where static (the target's)")
+    group.add_argument(
+        "--method", choices=("minmax", "percentile", "entropy", "mse"), help="how static ranges are taken (minmax)"
+    )
+    group.add_argument(
+        "--percentile", type=float, metavar="P", help="with --method percentile: share of values a range keeps (99.99)"
+    )
+    group.add_argument(
+        "--keep-float", nargs="+", action="extend", default=[], metavar="PREFIX", help="operators that stay in float"
+    )
+    group.add_argument(
+        "--target", default="cpu", metavar="T", help="cpu, openvino, qnn, axera or simulated:<chip>: where it will run"
+    )
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--budget-mb", type=float, metavar="N", help="mixed precision in at most so many MB")
+    group.add_argument("--budget-ms", type=float, metavar="N", help="mixed precision in at most so many ms a run")
+    group.add_argument(
+        "--max-drop", type=float, metavar="D", help="refuse a file whose answers move by more than this share"
+    )
+    group.add_argument(
+        "--scores",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="OUTPUT",
+        help="outputs whose scores are taken back to the model's scale, so that thresholds keep their meaning",
+    )
+    group.add_argument(
+        "--pareto",
+        type=Path,
+        metavar="SVG",
+        help="with a limit: draw what else could be had for more or less size and time",
+    )
+    group.add_argument("--layers", action="store_true", help="say of each group of operators how its array moved")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,32 +125,53 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _quantized(args: argparse.Namespace) -> tuple[QuantizationReport, list[Path]]:
-    """Quantize; gives the report and the pictures that were read."""
+    """Quantize; gives the report and the pictures that the compared samples' places count in."""
     from nearsight_npu import quantize
 
-    pictures = _Pictures(args) if args.calibration is not None and args.calibration.is_dir() else None
+    calibration, pictures = _inputs(args.model, args.calibration, args.samples)
+    validation, judged = _inputs(args.model, args.validation, _MANY)
     report = quantize(
         args.model,
         args.out,
-        calibration=args.calibration if pictures is None else pictures.inputs(),
+        calibration=calibration,
+        validation=validation,
+        mode=args.mode,
+        bits=args.bits,
+        block=args.block,
+        activations=args.activations,
         method=args.method,
         percentile=args.percentile,
         keep_float=args.keep_float,
         samples=args.samples,
         threads=args.threads,
+        budget_mb=args.budget_mb,
+        budget_ms=args.budget_ms,
+        max_drop=args.max_drop,
+        scores=args.scores,
+        target=args.target,
+        layers=args.layers,
+        pareto=args.pareto,
     )
-    return report, pictures.read if pictures else []
+    return report, pictures if args.validation is None else judged
+
+
+def _inputs(model: str, source: Path | None, most: int | None) -> tuple[Any, list[Path]]:
+    """Give samples as `quantize` takes them, and the list that names the pictures as they are read."""
+    if source is None or not source.is_dir():
+        return source, []
+    pictures = _Pictures(model, source, most)
+    return pictures.inputs(), pictures.read
 
 
 class _Pictures:
     """A folder's pictures as inputs of a graph; `read` names those that were handed out, in order."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, model: str, folder: Path, most: int | None) -> None:
         from nearsight_npu.quantization.settings import DEFAULT_SAMPLES
 
-        self._folder: Path = args.calibration
-        self._wanted: int = (args.samples or DEFAULT_SAMPLES) + HELD_OUT
-        self._port, self._size_wh = picture_port(args.model)
+        self._folder = folder
+        self._wanted = (most or DEFAULT_SAMPLES) + HELD_OUT
+        self._port, self._size_wh = picture_port(model)
         self.read: list[Path] = []
 
     def inputs(self) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
@@ -161,9 +236,7 @@ def _as_json(report: QuantizationReport, read: list[Path]) -> dict[str, Any]:
 
 
 def _lines(report: QuantizationReport, read: list[Path]) -> Iterator[str]:
-    bits = 7 if report.reduce_range else 8
-    ranges = f", {report.method} of {report.calibrated_on} samples" if report.method else ""
-    yield f"wrote     {report.out}: {report.mode} INT8{ranges}, weights of {bits} bits"
+    yield f"wrote     {report.out}: {_made(report)}{' (made earlier)' * report.remembered}"
     yield (f"size      {report.bytes_before / 1e6:.2f} MB -> {report.bytes_after / 1e6:.2f} MB, {_sized(report.ratio)}")
     if report.before and report.after:
         spans = (f"{t.median_ms:.2f} ms ({t.low_ms:.2f} to {t.high_ms:.2f})" for t in (report.before, report.after))
@@ -172,16 +245,60 @@ def _lines(report: QuantizationReport, read: list[Path]) -> Iterator[str]:
             f"in turn, threads: {report.threads}"
         )
     if report.outputs:
-        yield f"answers   on {report.compared_on} samples ({report.compared_with})"
+        where = "" if report.target == "cpu" else f", for {report.target}"
+        yield f"answers   on {report.compared_on} samples ({report.compared_with}){where}"
     for change in report.outputs:
-        worst = read[change.worst_sample].name if read else f"sample {change.worst_sample}"
         yield (
-            f"  {change.output}: cosine {change.cosine:.4f} at worst ({worst}), {change.mean_cosine:.4f} on average; "
-            f"centred {_figure(change.centred)}; largest error {change.max_abs_error:.3g}, "
-            f"error / spread {_figure(change.error_share)}"
+            f"  {change.output}: cosine {change.cosine:.4f} at worst ({_sample(change.worst_sample, read)}), "
+            f"{change.mean_cosine:.4f} on average; centred {_figure(change.centred)}; "
+            f"largest error {change.max_abs_error:.3g}, error / spread {_figure(change.error_share)}"
         )
+    if report.verdict and report.verdict.max_drop is not None:
+        yield f"verdict   by {report.verdict.metric}: {report.verdict.reason}"
+    for scores in (entry for entry in report.recalibrated if entry.kept):
+        yield f"scores    {scores.reason}"
+        for passing in scores.passing:
+            yield (
+                f"  from {passing.threshold:.3g}: {passing.before} in the model, {passing.converted} converted, "
+                f"{passing.recalibrated} in the file"
+            )
+    if report.layers:
+        yield "layers    cosine at worst, signal to noise, worst sample"
+    for layer in report.layers:
+        moved = "did not move"
+        if layer.sqnr_db is not None:
+            moved = f"{layer.cosine:.4f}, {layer.sqnr_db:.1f} dB, {_sample(layer.worst_samples[0], read)}"
+        yield f"  {layer.group}{f' ({layer.precision})' * bool(layer.precision)}: {moved}"
+    if report.plan:
+        yield f"groups    {_counted(Counter(report.plan.values()).most_common())}"
+    if report.pareto:
+        from nearsight_npu.quantization.pareto import table
+
+        yield "choices   (*: no other is better in error, size and time)"
+        yield from table(report.pareto)
     kinds = Counter(report.float_nodes.values()).most_common()
-    yield f"operators {len(report.integer_nodes)} in INT8; in float: {_counted(kinds) or 'none'}"
+    yield f"operators {len(report.integer_nodes)} in {_integers(report)}; in float: {_counted(kinds) or 'none'}"
+
+
+def _made(report: QuantizationReport) -> str:
+    """Say in words what was written."""
+    if report.mode == "half":
+        return "weights in FP16"
+    if report.mode == "weights":
+        return f"weights of {report.bits} bits in blocks, activations in float"
+    if report.mode == "mixed":
+        return "mixed precision"
+    bits = 7 if report.reduce_range else 8
+    ranges = f", {report.method} of {report.calibrated_on} samples" if report.method else ""
+    return f"{report.mode} {_integers(report)}{ranges}, weights of {bits} bits"
+
+
+def _integers(report: QuantizationReport) -> str:
+    return "INT16" if report.activations == "u16" else "INT8" if report.mode in {"static", "dynamic"} else "integers"
+
+
+def _sample(place: int, read: list[Path]) -> str:
+    return read[place].name if read else f"sample {place}"
 
 
 def _sized(ratio: float) -> str:

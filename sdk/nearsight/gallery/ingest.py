@@ -308,7 +308,8 @@ def reindex(store: Writer, encoder: GalleryEncoder, options: AddOptions) -> AddR
             "gallery.remove(missing=True) or gallery.remove(path), then call reindex again: it goes on where it stopped"
         )
     with store.writing():
-        store.adopt_staging(identity)
+        # Asked again: only now that it is loaded is it certain which files it runs.
+        store.adopt_staging(encoder.identity)
     tally.counts["changed"] = len(ids)
     tally.show(None)
     return tally.report()

@@ -1,0 +1,384 @@
+"""One call of `quantize`, from checked settings to the report: everything is written in a folder of our own first."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nearsight_npu.errors import QuantizationError
+from nearsight_npu.footprint import release
+from nearsight_npu.quantization.artifacts import Artifacts, wish
+from nearsight_npu.quantization.calibration import Samples, gather
+from nearsight_npu.quantization.groups import group
+from nearsight_npu.quantization.latency import slowness
+from nearsight_npu.quantization.layers import compare_layers
+from nearsight_npu.quantization.limits import Mixing, smallest
+from nearsight_npu.quantization.making import Made, make
+from nearsight_npu.quantization.pareto import picture
+from nearsight_npu.quantization.recalibration import check_scores, insert, recalibrate, step_bytes
+from nearsight_npu.quantization.report import QuantizationReport, answers_of, compare, growth, remarks
+from nearsight_npu.quantization.result import outcome, put
+from nearsight_npu.quantization.settings import MOST
+from nearsight_npu.quantization.shapes import fix, open_lengths
+from nearsight_npu.quantization.source import inspect, prepare
+from nearsight_npu.quantization.verdict import FEWEST_JUDGED, judge
+from nearsight_npu.targets.cpu import CpuTarget
+from nearsight_npu.targets.machine import Machine
+from nearsight_npu.targets.probe import target_named
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from nearsight_npu.arrays import Array
+    from nearsight_npu.quantization.calibration import Calibration
+    from nearsight_npu.quantization.pareto import Row
+    from nearsight_npu.quantization.recalibration import Recalibration
+    from nearsight_npu.quantization.report import Comparison
+    from nearsight_npu.quantization.settings import Settings
+    from nearsight_npu.quantization.source import Prepared
+    from nearsight_npu.quantization.verdict import Metric, Verdict
+    from nearsight_npu.targets.target import Port, Program
+
+_FIXED = ("qnn", "axera", "simulated")  # kinds of targets that need every length fixed
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_COMPILED_ONLY = ("axera",)  # and those that run nothing but what their own toolchain compiled
+_MOST_SCORES = 20_000_000  # numbers of one output that are kept to fit a step on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """How a file is judged once it is written.
+
+    Attributes:
+        validation: samples to judge on; None takes those that were held out.
+        metric: what the task counts; None takes the output error.
+        layers: whether to look into the graph.
+        pareto: where to draw what else could be had; None does not look.
+    """
+
+    validation: Calibration = None
+    metric: Metric | None = None
+    layers: bool = False
+    pareto: Path | None = None
+
+
+def carry_out(
+    settings: Settings, calibration: Calibration, judging: Judging, cache_dir: str | os.PathLike[str] | None
+) -> QuantizationReport:
+    """Write what was asked for, measure it, and move it to its place if it may go there.
+
+    Args:
+        settings: what was asked for.
+        calibration: the samples.
+        judging: how to judge it.
+        cache_dir: where files that were made before lie; None is the user's cache folder.
+
+    Returns:
+        The report.
+
+    Raises:
+        QuantizationError: if it cannot be made, or loses more than it may.
+        UnreadableGraphError: if the model is no graph.
+        UnplaceableError: if it cannot run.
+    """
+    needs = "static" if settings.mode == "mixed" else settings.mode
+    inspect(settings.source, needs)
+    before = CpuTarget().compile(settings.source, settings.threads)
+    release()
+    check_scores(settings.scores, before.outputs)
+    samples = _samples(settings, calibration, judging, before.inputs)
+    if settings.max_drop is not None and samples.kind == "calibration":
+        raise QuantizationError(
+            f"max_drop={settings.max_drop} was asked for; all {len(samples.calibrating)} samples are calibrated with, "
+            f"and what is lost on those says little of others; give validation=, or {5 * FEWEST_JUDGED} samples or "
+            "more, a fifth of which is held out"
+        )
+    with _room(settings.source.name), tempfile.TemporaryDirectory(prefix="nearsight-") as place:
+        folder = Path(place)
+        source = settings.source
+        if settings.runs_on.partition(":")[0] in _FIXED and open_lengths(before.inputs):
+            source = fix(source, (*samples.calibrating, *samples.compared), folder / "fixed.onnx")
+        job = _Job(
+            settings=settings,
+            judging=judging,
+            before=before,
+            samples=samples,
+            prepared=prepare(source, inspect(source, needs), folder),
+            folder=folder,
+            artifacts=Artifacts(cache_dir),
+        )
+        done = job.done()
+        report = job.report(done)
+        put(done.file, settings.target)
+    return report
+
+
+@contextlib.contextmanager
+def _room(name: str) -> Iterator[None]:
+    """Say in one line that the folder for temporary files is full.
+
+    Raises:
+        QuantizationError: if it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise  # somebody else's, such as a metric's own
+        raise QuantizationError(
+            f"{name} was to be quantized; {error.strerror} in {tempfile.gettempdir()}; free some space there, or name "
+            "another folder for temporary files with TMPDIR="
+        ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """A file that was written and measured.
+
+    Attributes:
+        file: where it lies.
+        made: what is known of it.
+        remembered: whether it was made by an earlier call.
+        recalibrated: what became of its scores.
+        found: what the runs showed.
+        verdict: what was lost.
+        caution: what to say about where it ran.
+    """
+
+    file: Path
+    made: Made
+    remembered: bool
+    recalibrated: tuple[Recalibration, ...]
+    found: Comparison | None
+    verdict: Verdict | None
+    caution: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One call, once model and samples are read.
+
+    Attributes:
+        settings: what was asked for.
+        judging: how to judge it.
+        before: the model, ready to run.
+        samples: what to calibrate and to compare with.
+        prepared: the model, ready to be quantized.
+        folder: where to write meanwhile.
+        artifacts: files of earlier calls.
+    """
+
+    settings: Settings
+    judging: Judging
+    before: Program
+    samples: Samples
+    prepared: Prepared
+    folder: Path
+    artifacts: Artifacts
+
+    @cached_property
+    def mixing(self) -> Mixing:
+        """What makes files of mixed precision."""
+        return Mixing(self.settings, self.prepared, self.samples.calibrating, self.folder)
+
+    @cached_property
+    def wanted(self) -> tuple[dict[str, Array], ...]:
+        """The model's own answers to the compared samples."""
+        return answers_of(self.before, self.samples)
+
+    def done(self) -> _Done:
+        """Make the file that was asked for.
+
+        Raises:
+            QuantizationError: if it loses more than it may.
+        """
+        settings = self.settings
+        if settings.mode == "mixed" and settings.budget_mb is None and settings.budget_ms is None:
+            return self._smallest()
+        if settings.budget_mb is not None:
+            settings = replace(settings, budget_mb=settings.budget_mb - sum(map(step_bytes, settings.scores)) / 1e6)
+        done = self._tried(settings)
+        if done.verdict is not None and done.verdict.accepted is False:
+            raise self._refusal(self.settings.mode, done.verdict)
+        return done
+
+    def _smallest(self) -> _Done:
+        """Find the smallest file of mixed precision that loses no more than it may."""
+        best: _Done | None = None
+        last: _Done | None = None
+
+        def accepted(budget: int) -> bool:
+            nonlocal best, last
+            last = self._tried(replace(self.settings, budget_mb=budget / 1e6), quick=True)
+            passed = last.verdict is not None and last.verdict.accepted is True
+            if passed:
+                best = last
+            return passed
+
+        smallest(*self.mixing.ends(), accepted)
+        if best is None:
+            assert last is not None
+            assert last.verdict is not None
+            raise self._refusal("even the largest file of mixed precision", last.verdict)
+        return replace(best, found=self._compared(best.file)[0])
+
+    def _refusal(self, what: str, verdict: Verdict) -> QuantizationError:
+        return QuantizationError(
+            f"{self.settings.source.name} was to lose at most {self.settings.max_drop} by {verdict.metric}; {what} "
+            f"{verdict.reason}; nothing was written; keep_float=(...) more, give more samples, or a larger max_drop="
+        )
+
+    def _tried(self, settings: Settings, *, quick: bool = False) -> _Done:
+        """Make a file, or take it from an earlier call, and measure it; `quick` if others will be tried after it."""
+        file = self.folder / f"made{settings.budget_mb or ''}.onnx"
+        made, remembered = self._made(settings, file, quick=quick)
+        recalibrated = self._recalibrated(file)
+        found, caution = self._compared(file, quick=quick)
+        return _Done(
+            file=file,
+            made=made,
+            remembered=remembered,
+            recalibrated=recalibrated,
+            found=found,
+            verdict=None if found is None else self._verdict(found),
+            caution=caution,
+        )
+
+    def _compared(self, file: Path, *, quick: bool = False) -> tuple[Comparison | None, tuple[str, ...]]:
+        """Run a file and the model on the same samples; tell what is to be said about where it ran."""
+        if not self.wanted:
+            return None, ()
+        after, caution = _program(self.settings, file)
+        clocked = not quick and not target_named(self.settings.runs_on).probe().simulator
+        return compare(self.before, after, self.samples, wanted=self.wanted, clocked=clocked), caution
+
+    def _made(self, settings: Settings, file: Path, *, quick: bool) -> tuple[Made, bool]:
+        asked = settings.to_dict() | {"quick": quick}
+        if settings.budget_ms is not None:
+            asked |= {"machine": Machine().processor(), "threads": settings.threads}
+        key = wish(settings.source, asked, self.samples.calibrating)
+        facts = self.artifacts.take(key, file)
+        if facts is not None:
+            return Made.from_dict(facts), True
+        if settings.budget_mb is not None:
+            made = self.mixing.write(int(settings.budget_mb * 1e6), file, quick=quick)
+        elif settings.budget_ms is not None:
+            made = self.mixing.write_quick(settings.budget_ms, self.samples.compared, file)
+        else:
+            made = make(settings, self.prepared, self.samples.calibrating, file)
+        missed = self.artifacts.keep(key, file, made.to_dict())
+        if missed is None:
+            return made, False
+        return replace(made, doubts=(*made.doubts, f"the file could not be kept for the next time: {missed}")), False
+
+    def _recalibrated(self, file: Path) -> tuple[Recalibration, ...]:
+        """Fit a step for each output whose scores are to keep their meaning, and put in those that help."""
+        if not self.settings.scores:
+            return ()
+        after, _ = _program(self.settings, file)
+        found = []
+        for name in self.settings.scores:
+            size = np.size(self.before.run(self.samples.calibrating[0], (name,))[name])
+            used = self.samples.calibrating[: max(1, _MOST_SCORES // max(size, 1))]
+            fitted = [[program.run(arrays, (name,)) for arrays in used] for program in (self.before, after)]
+            checked = [
+                [program.run(arrays, (name,)) for arrays in self.samples.compared] for program in (self.before, after)
+            ]
+            found.append(recalibrate(name, (fitted[0], fitted[1]), (checked[0], checked[1])))
+        insert(file, [(entry.output, entry.step) for entry in found if entry.kept and entry.step is not None])
+        return tuple(found)
+
+    def _verdict(self, found: Comparison) -> Verdict:
+        first = self.samples.first_compared
+        places = range(first, first + len(self.samples.compared))
+        return judge(found.wanted, found.given, places, metric=self.judging.metric, max_drop=self.settings.max_drop)
+
+    def _drawn(self, out: Path) -> tuple[Row, ...]:
+        """Make and measure what else could be had, and draw it."""
+        rows = self.mixing.rows(self.samples.compared)
+        drawn = self.folder / "pareto.svg"
+        drawn.write_text(picture(rows, self.settings.source.name), encoding="utf-8")
+        put(drawn, out)
+        return rows
+
+    def report(self, done: _Done) -> QuantizationReport:
+        """Put everything that was found together."""
+        settings, found = self.settings, done.found
+        integer, floating = outcome(done.file, {node.name for node in self.prepared.nodes})
+        sizes = settings.source.stat().st_size, done.file.stat().st_size
+        layers = (
+            compare_layers(
+                self.prepared, done.file, group(self.prepared), self.samples, self.folder, plan=done.made.plan
+            )
+            if self.judging.layers
+            else ()
+        )
+        return QuantizationReport(
+            model=str(settings.source),
+            out=str(settings.target),
+            mode=settings.mode,
+            method=settings.range_method if settings.mode in {"static", "mixed"} else None,
+            percentile=settings.kept_share if settings.method == "percentile" else None,
+            reduce_range=settings.reduce_range,
+            calibrated_on=len(self.samples.calibrating),
+            compared_on=len(self.samples.compared) if found else 0,
+            compared_with=self.samples.kind,
+            bytes_before=sizes[0],
+            bytes_after=sizes[1],
+            before=found.before if found else None,
+            after=found.after if found else None,
+            threads=settings.threads,
+            outputs=found.outputs if found else (),
+            integer_nodes=integer,
+            float_nodes=floating,
+            warnings=(
+                *done.made.doubts,
+                *(entry.reason for entry in done.recalibrated if not entry.kept),
+                *done.caution,
+                *growth(*sizes, settings.mode),
+                *slowness(settings.budget_ms, found.after if found else None),
+                *remarks(found, self.samples, task=self.judging.metric is not None),
+            ),
+            target=settings.runs_on,
+            activations=settings.static_type if settings.mode == "static" else None,
+            bits=(settings.bits or 8) if settings.mode == "weights" else None,
+            plan=dict(done.made.plan),
+            verdict=done.verdict,
+            recalibrated=done.recalibrated,
+            layers=layers,
+            pareto=() if self.judging.pareto is None else self._drawn(self.judging.pareto),
+            remembered=done.remembered,
+        )
+
+
+def _samples(settings: Settings, calibration: Calibration, judging: Judging, ports: tuple[Port, ...]) -> Samples:
+    """Divide the samples: what ranges, steps and plans are taken from, and what is compared and judged on."""
+    calibrate = settings.mode in {"static", "mixed"} or bool(settings.scores)
+    samples = gather(calibration, ports, settings.samples, calibrate=calibrate)
+    if judging.validation is None:
+        return samples
+    own = _every(gather(judging.validation, ports, MOST, calibrate=True))
+    used = _every(samples)[: settings.samples] if calibrate else ()
+    return Samples(calibrating=used, compared=own, first_compared=0, kind="validation")
+
+
+def _every(samples: Samples) -> tuple[dict[str, Array], ...]:
+    return (*samples.calibrating, *(samples.compared if samples.kind == "held out" else ()))
+
+
+def _program(settings: Settings, written: Path) -> tuple[Program, tuple[str, ...]]:
+    """Make what was written ready on the target that it is meant for, or say why it runs on the processor instead."""
+    target = target_named(settings.runs_on)
+    found = target.probe()
+    if settings.runs_on not in _COMPILED_ONLY and found.available:
+        return target.compile(written, settings.threads), ()
+    why = f"{settings.runs_on} runs compiled files only" if settings.runs_on in _COMPILED_ONLY else found.reason
+    return CpuTarget().compile(written, settings.threads), (f"compared on cpu: {why}",)
