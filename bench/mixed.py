@@ -29,7 +29,7 @@ from rich.table import Table
 import nearsight_models
 from nearsight.families.nano import Nano
 from nearsight_npu.quantization import plan as words
-from nearsight_npu.quantization.allocation import Option, Options, drawn, knapsack
+from nearsight_npu.quantization.allocation import Option, Options, drawn, greedy, knapsack
 from nearsight_npu.quantization.groups import group
 from nearsight_npu.quantization.mixed import FOR_BYTES, Mixer
 from nearsight_npu.quantization.ranges import take_ranges
@@ -219,6 +219,7 @@ class Contest:
             )
             for kind in ("squares", "relative")
         ]
+        self.add("mixed, plain rounding, greedy", plain, [greedy(options, left)], f"{low} and {high} only")
         self.add("mixed, plain rounding", plain, [plain.plan(budget)], f"{low} and {high} only")
         began = time.perf_counter()
         full = self.mixer(FOR_BYTES, compensate=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from nearsight_npu.errors import InputMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from nearsight_npu.targets.target import Port
 
@@ -73,12 +74,14 @@ def admitted(arrays: Mapping[str, npt.ArrayLike], ports: Sequence[Port]) -> dict
         The same arrays in the order of the ports and in this machine's byte order, which runtimes take for granted.
 
     Raises:
-        InputMismatchError: if a name is missing or unknown, or an array does not fit.
+        InputMismatchError: if no names are given, one is missing or unknown, or an array does not fit.
     """
     names = [port.name for port in ports]
-    if set(arrays) != set(names):
+    named = isinstance(arrays, Mapping)  # a bare array is the first thing that is tried
+    if not named or set(arrays) != set(names):
+        given = f"inputs {_names(arrays)} were given" if named else f"a bare {type(arrays).__name__} was given"
         raise InputMismatchError(
-            f"inputs {_names(arrays)} were given; this graph takes {'; '.join(map(str, ports))}; "
+            f"{given}; this graph takes {'; '.join(map(str, ports))}; "
             f"call run({{{', '.join(f'{name!r}: ...' for name in names)}}})"
         )
     lengths: dict[str, int] = {}

@@ -165,6 +165,10 @@ class Golden:
             with place.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             return cls._read(arrays, json.loads(str(arrays.pop("meta"))))
+        except FileNotFoundError as error:
+            raise UnreadableGoldenError(
+                f"golden set {place} was to be loaded; there is no such file; check the path"
+            ) from error
         except _DAMAGE as error:
             raise UnreadableGoldenError(
                 f"golden set {place} was to be loaded; it cannot be read as one ({one_line(error)}); "

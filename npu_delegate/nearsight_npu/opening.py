@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nearsight_npu.errors import DelegateError, ProofFailedError, UnplaceableError, UnreadableGraphError
 from nearsight_npu.footprint import release
-from nearsight_npu.golden import Golden
+from nearsight_npu.golden import DEFAULT_FLOORS, Golden
 from nearsight_npu.memory import file_hash
 from nearsight_npu.proof import ProofKey, ProofReport, examine
 from nearsight_npu.targets.graphfile import graph_file
@@ -220,9 +220,15 @@ class Opener:
         if report is None and (golden := self.golden()) is not None:
             report = proven(program, golden, key, self.memory)
         if report is not None and not report.passed:
+            remedy = "fetch the model again or use another target (nearsight models verify)"
+            golden = self.golden()
+            if golden is not None and precision not in {*DEFAULT_FLOORS, *golden.floors}:
+                remedy = (
+                    f"held to the floors of fp32; say what it is, precision={' or '.join(map(repr, DEFAULT_FLOORS))}"
+                )
             raise ProofFailedError(
                 f"{request.title} ({precision}) was to run on {target.name}; it does not give its golden answers "
-                f"there: {report.reason}; fetch the model again or use another target (nearsight models verify)"
+                f"there: {report.reason}; {remedy}"
             )
         way = Way(target=target.name, precision=precision, setup=setup, key=key, proof=report, reason=reason)
         return Opened(program=program, way=way)

@@ -87,6 +87,8 @@ def test_the_object_is_the_report_with_the_worst_picture_named(nearsight: Callab
     assert found["bytes_after"] == eye.with_name("q.onnx").stat().st_size
     assert found["float_nodes"]["head"] == "Gemm"
     assert found["outputs"][0]["worst_picture"].startswith(str(album))
+    assert found["outputs"][0]["worst_pictures"][0] == found["outputs"][0]["worst_picture"]
+    assert len(found["outputs"][0]["worst_pictures"]) == len(found["outputs"][0]["worst_samples"])
     assert found["outputs"][0]["cosine"] > 0.9
 
 
@@ -141,7 +143,8 @@ def places(eye: Path, text: Path, album: Path, tmp_path: Path) -> dict[str, Path
         (("{text}", "--calibration", "{album}"), "a folder of pictures fits uint8 (n, height, width, 3) only"),
         (("{none}", "--calibration", "{album}"), "there is no such file"),
         (("{none}",), "there is no such file"),
-        (("{text}", "--calibration", "{none}"), "was to be read as calibration data"),
+        (("{text}", "--calibration", "{none}"), "was to be read as calibration data; there is no such folder or file"),
+        (("{text}", "--validation", "{none}"), "was to be read as validation data; there is no such folder or file"),
         (("{eye}", "--calibration", "{empty}"), "no picture that can be read in"),
         ((".",), "there is no such file"),
         (("/",), "there is no such file"),

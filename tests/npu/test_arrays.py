@@ -58,6 +58,12 @@ def test_a_message_says_what_came_and_what_is_needed(array: Any, axes: str, dtyp
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("given", [np.zeros((1, 3), np.float32), [1.0], None])
+def test_arrays_without_their_names_are_refused_with_the_call_that_is_right(given: Any) -> None:
+    with pytest.raises(InputMismatchError, match=rf"a bare {type(given).__name__} was given; .*; call run\({{'x': "):
+        admitted(given, [Port(name="x", dtype="float32", shape=("n", 3))])
+
+
 def test_several_arrays_may_have_to_agree() -> None:
     lengths: dict[str, int] = {}
     shaped(np.zeros((2, 3)), "n d", "float64", lengths=lengths)

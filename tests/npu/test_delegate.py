@@ -483,6 +483,39 @@ def test_the_floor_is_the_one_stated_for_the_precision(linear: Callable[..., Pat
     assert passed == {"int4": True, "fp32": False, "unstated": False}
 
 
+def test_a_file_of_an_unstated_precision_is_told_whose_floor_it_was_held_to(
+    delegate: Callable[..., Delegate], linear: Callable[..., Path], golden: Golden
+) -> None:
+    path = linear("rounded.onnx", WEIGHTS.round(1))
+
+    with pytest.raises(ProofFailedError, match="held to the floors of fp32; say what it is, precision='fp32' or"):
+        delegate().load(path, golden=golden)
+    assert delegate().load(path, precision="int8", golden=golden).precision == "int8"
+
+
+def test_a_golden_set_that_is_not_there_is_said_to_be_missing(
+    delegate: Callable[..., Delegate], linear: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UnreadableGoldenError, match=r"there is no such file; check the path"):
+        delegate().load(linear(), golden=tmp_path / "none.npz")
+
+
+def test_what_the_reference_cannot_evaluate_in_this_version_is_not_called_damaged(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3]) for name in "xy"]
+    scale = onnx.numpy_helper.from_array(np.array(0.1, np.float32), "s")
+    graph = helper.make_graph(nodes, "old", ports[:1], ports[1:], [scale])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "old.onnx"
+    )
+
+    with pytest.raises(UnplaceableError, match=r"in newer versions only .*; export it with a newer opset"):
+        Delegate("reference", policy=STRICT).load(tmp_path / "old.onnx")
+
+
 def test_a_latency_that_cannot_be_right_is_flagged_and_passes(
     linear: Callable[..., Path], golden: Golden, tmp_path: Path
 ) -> None:

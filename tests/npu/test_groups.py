@@ -99,6 +99,21 @@ def test_a_table_of_embeddings_is_a_group_of_its_own(ready: Callable[..., Prepar
     assert (found.kind, found.weights, found.elements) == ("lookup", ("table",), 400)
 
 
+@pytest.mark.parametrize("kind", ["float16", "int64"])
+def test_a_table_that_is_looked_up_in_other_numbers_than_fp32_is_no_group(
+    kind: str, ready: Callable[..., Prepared]
+) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "x"], ["rows"], name="words"),
+        helper.make_node("Cast", ["rows"], ["full"], name="full", to=1),
+        helper.make_node("MatMul", ["full", "w"], ["y"], name="product"),
+    ]
+
+    found = group(ready(nodes, {"table": floats(50, 8).astype(kind), "w": floats(8, 4)}, ("n", 3), "int64"))
+
+    assert [entry.name for entry in found] == ["product"]
+
+
 def test_a_part_of_the_model_is_what_neighbours_names_begin_with(ready: Callable[..., Prepared]) -> None:
     names = ["stem.conv", "b1.wide.conv", "b1.deep.conv", "b10.wide.conv", "b10.deep.conv", "head"]
     arrays = ["x", *(f"a{place}" for place in range(len(names) - 1)), "y"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
+from PIL import Image
 
 from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization import plan as words
@@ -362,13 +364,34 @@ def test_the_frontier_keeps_the_best_of_each_kind_and_nothing_that_is_beaten(row
 
 
 @given(rows=st.lists(measured, min_size=1, max_size=8))
-def test_the_picture_shows_every_row_once_for_size_and_once_for_time(rows: list[Row]) -> None:
+def test_the_shotshows_every_row_once_for_size_and_once_for_time(rows: list[Row]) -> None:
     drawing = ET.fromstring(picture(rows, "a < b & c"))
 
     dots = [node for node in drawing.iter() if node.tag.endswith("circle")]
     assert len(dots) == len(rows) + sum(row.ms is not None for row in rows)
     wide, high = float(drawing.get("width")), float(drawing.get("height"))
     assert all(0 <= float(dot.get("cx")) <= wide and 0 <= float(dot.get("cy")) <= high for dot in dots)
+
+
+@given(rows=st.lists(measured, min_size=1, max_size=12))
+def test_names_in_the_shotstay_above_the_axis_and_off_one_another_and_off_dots(rows: list[Row]) -> None:
+    named = [Row(name=f"mixed {place}.5 MB", error=r.error, mb=r.mb, ms=r.ms) for place, r in enumerate(rows)]
+    nodes = list(ET.fromstring(picture(named, "what")).iter())
+
+    bottom = max(float(node.get("d").partition("V")[2].partition("H")[0]) for node in nodes if "V" in node.get("d", ""))
+    names = [node for node in nodes if node.text in {row.name for row in named}]
+    assert len(names) == len(rows) + sum(row.ms is not None for row in rows)
+    boxes = []
+    for node in names:
+        wide = 5.5 * len(node.text)  # narrower than it is drawn, so that what counts as over another surely is
+        left = float(node.get("x")) - wide * (node.get("text-anchor") == "end")
+        boxes.append((left, left + wide, float(node.get("y")) - 8, float(node.get("y"))))
+        assert 0 < boxes[-1][2] < boxes[-1][3] < bottom
+    centres = ((float(node.get("cx")), float(node.get("cy"))) for node in nodes if node.tag.endswith("circle"))
+    dots = {(x - 3, x + 3, y - 3, y + 3) for x, y in centres}
+    for place, box in enumerate(boxes):
+        for other in (*boxes[:place], *dots):
+            assert box[1] <= other[0] or other[1] <= box[0] or box[3] <= other[2] or other[3] <= box[2]
 
 
 def test_the_table_marks_what_nothing_else_beats() -> None:
@@ -392,3 +415,42 @@ def test_the_curve_has_every_uniform_file_and_mixed_ones_between(products: Prepa
     assert rows[-1].name == words.FP32
     assert rows[-1].error == pytest.approx(0, abs=1e-5)
     assert all(row.ms is not None and row.ms > 0 for row in rows)
+
+
+def test_a_file_that_several_budgets_lead_to_is_one_row(products: Prepared, tmp_path: Path) -> None:
+    mixer = mixer_of(products, sentences(12), tmp_path, choices=(words.FP16,), compensate=False)
+
+    # One precision makes one file, at whatever budget.
+    (row,) = curve(mixer, sentences(8, seed=5), tmp_path, steps=3)
+
+    assert row.name == words.FP16
+
+
+def test_a_mixed_row_bears_the_size_that_it_has(products: Prepared, tmp_path: Path) -> None:
+    mixer = mixer_of(products, sentences(12), tmp_path, choices=(words.FP32, words.W4), compensate=False)
+
+    mixed = [row for row in curve(mixer, sentences(8, seed=5), tmp_path, steps=2) if "mixed" in row.name]
+
+    assert [row.name for row in mixed] == [f"mixed {row.mb:.3g} MB" for row in mixed]
+
+
+def test_the_benchmark_compares_greedy_with_exact_allocation_within_the_same_bytes(
+    convolutions: Prepared, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(root))
+    from bench.mixed import CALIBRATING, HELD_OUT, Contest
+
+    with tarfile.open(tmp_path / "flickr8k_dev.tar", "w") as tar:
+        for place in range(CALIBRATING + HELD_OUT):
+            shot = tmp_path / f"{place}.png"
+            Image.fromarray(np.random.default_rng(place).integers(0, 256, (12, 12, 3), np.uint8)).save(shot)
+            tar.add(shot, shot.name)
+    folder = tmp_path / "contest"
+    folder.mkdir()
+
+    found = Contest(convolutions.path, tmp_path, folder).run(refine=False)
+
+    rows = {row["plan"]: row for row in found["rows"]}
+    both = [rows["mixed, plain rounding, greedy"], rows["mixed, plain rounding"]]
+    assert all(0 < row["mb"] <= 1.03 * found["budget_mb"] + 0.001 for row in both)
+    assert [row["note"] for row in both] == ["a8w8 and fp16 only"] * 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from nearsight_npu import quantize
 from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization.draft import Draft
 from nearsight_npu.quantization.qdq import TYPES, Coding, QdqWriter, channel_codes, channel_scales, rounded, scale_of
@@ -378,3 +379,28 @@ def test_an_array_without_a_known_range_is_refused(prepared: Prepared, tmp_path:
 
     with pytest.raises(QuantizationError, match="no finite range of 'c1' is known"):
         QdqWriter(Draft(prepared), {"first": "u8"}, Coding(ranges=ranges)).write()
+
+
+def test_what_is_left_in_float_between_integers_stays_in_float_on_the_processor(
+    saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    """onnxruntime's optimizer would make integers of it, with one scale for channels of very unlike weights."""
+    numbers = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], name="first"),
+        helper.make_node("Conv", ["c1", "w2"], ["c2"], name="middle", group=8),
+        helper.make_node("Conv", ["c2", "w3"], ["y"], name="last"),
+    ]
+    unlike = numbers.standard_normal((8, 1, 3, 3)) * np.logspace(-3, 1, 8)[:, None, None, None]
+    weights = {
+        "w1": numbers.standard_normal((8, 3, 3, 3)).astype(np.float32),
+        "w2": unlike.astype(np.float32),
+        "w3": (numbers.standard_normal((4, 8, 1, 1)) / np.logspace(-3, 1, 8)[None, :, None, None]).astype(np.float32),
+    }
+    path = saved(nodes, [("x", "float32", (1, 3, 12, 12))], [("y", "float32", (1, 4, 8, 8))], weights)
+    out = tmp_path / "kept.onnx"
+    quantize(path, out, calibration=SAMPLES, keep_float=("middle",))
+
+    fused, plain = (CpuTarget(fused=fused).compile(out).run(SAMPLES[0], ("y",))["y"] for fused in (True, False))
+
+    assert np.abs(fused - plain).max() <= 0.02 * np.abs(plain).max()

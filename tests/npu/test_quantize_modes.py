@@ -411,6 +411,29 @@ def test_the_smallest_file_inside_the_drop_is_written(layered: Path, tmp_path: P
     assert not (tmp_path / "none.onnx").exists()
 
 
+def test_a_model_that_looks_words_up_in_half_precision_becomes_mixed_all_the_same(
+    saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    numbers = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"], name="words"),
+        helper.make_node("Cast", ["rows"], ["full"], name="full", to=1),
+        helper.make_node("MatMul", ["full", "w"], ["y"], name="product"),
+    ]
+    weights = {
+        "table": numbers.standard_normal((100, 64)).astype(np.float16),
+        "w": numbers.standard_normal((64, 64)).astype(np.float32),
+    }
+    model = saved(nodes, [("ids", "int64", ("n", "t"))], [("y", "float32", ("n", "t", 64))], weights)
+    texts = [{"ids": numbers.integers(0, 100, (1, 5))} for _ in range(40)]
+
+    report = quantize(model, tmp_path / "q.onnx", calibration=texts, budget_mb=0.65 * model.stat().st_size / 1e6)
+
+    assert set(report.plan) == {"product"}
+    assert report.bytes_after <= 0.65 * model.stat().st_size
+    assert report.verdict.drop < 0.1
+
+
 def test_what_stays_in_float_is_in_no_plan(eye: Path, tmp_path: Path) -> None:
     budget = 0.9 * eye.stat().st_size / 1e6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper
 
 from nearsight_npu import quantize
 from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization.artifacts import Artifacts
 from nearsight_npu.quantization.latency import slowness
-from nearsight_npu.quantization.limits import Mixing
+from nearsight_npu.quantization.limits import Mixing, downwards
 from nearsight_npu.quantization.recalibration import Step, insert, step_bytes
 from nearsight_npu.quantization.report import Timing, _changed
 from nearsight_npu.quantization.verdict import judge
@@ -102,6 +105,122 @@ def test_samples_that_were_calibrated_with_accept_nothing(layered: Path, tmp_pat
         quantize(layered, calibration=rows(12), max_drop=5, mode="static", cache_dir=tmp_path / "cache")
 
     assert [entry.name for entry in tmp_path.iterdir()] == [layered.name]
+
+
+def moved_by(layered: Path, samples: list[Sample]) -> Any:
+    """Give what counts how far an answer lies from the model's own, and notes which samples it was asked about."""
+    program = CpuTarget().compile(layered, 1)
+    wanted = np.concatenate([program.run(sample, ("y",))["y"] for sample in samples])
+    asked: list[tuple[int, ...]] = []
+
+    def moved(outputs: dict[str, Any], places: np.ndarray) -> np.ndarray:
+        asked.append(tuple(places))
+        return np.abs(outputs["y"] - wanted[places]).mean(axis=1)
+
+    return moved, asked
+
+
+def test_the_smallest_file_is_accepted_on_samples_that_it_was_not_searched_for_with(
+    layered: Path, tmp_path: Path
+) -> None:
+    judged = rows(30, seed=1)
+    moved, asked = moved_by(layered, judged)
+
+    def metric(outputs: dict[str, Any], places: np.ndarray) -> np.ndarray:
+        return -moved(outputs, places)
+
+    report = quantize(
+        layered, tmp_path / "q.onnx", calibration=rows(40), validation=judged, max_drop=0.004, metric=metric
+    )
+
+    halves = {tuple(range(0, 30, 2)), tuple(range(1, 30, 2))}
+    assert set(asked) == halves
+    assert report.verdict.accepted is True
+    assert report.verdict.samples == 15
+    assert report.compared_on == 30
+
+
+def test_a_file_that_only_the_searched_samples_like_is_not_taken(layered: Path, tmp_path: Path) -> None:
+    judged = rows(40, seed=1)
+    moved, _ = moved_by(layered, judged)
+
+    def sizes(small: float, place: int) -> tuple[int, Any]:
+        """Let samples of even places lose once answers move by `small`, and those of odd places by .003."""
+
+        def metric(outputs: dict[str, Any], places: np.ndarray) -> np.ndarray:
+            return -1.0 * (moved(outputs, places) > np.where(places % 2, 0.003, small))
+
+        out = tmp_path / f"{place}.onnx"
+        report = quantize(layered, out, calibration=rows(40), validation=judged, max_drop=0.5, metric=metric)
+        return report.bytes_after, report.verdict
+
+    strict, _ = sizes(0.003, 0)
+    loose, verdict = sizes(1.0, 1)
+
+    # Were it for the searched half alone, the smallest file of all would do.
+    assert verdict.accepted is True
+    assert loose >= 0.9 * strict
+
+
+@given(found=st.integers(0, 10**9), room=st.integers(0, 10**9))
+def test_budgets_are_accepted_from_the_largest_down_and_ever_nearer_to_the_one_that_was_found(
+    found: int, room: int
+) -> None:
+    budgets = downwards(found, found + room)
+
+    assert (budgets[0], budgets[-1]) == (found + room, found)
+    assert list(budgets) == sorted(set(budgets), reverse=True)
+    for above, below in itertools.pairwise(budgets[:-1]):
+        assert above - found <= 2 * (below - found) + 1
+    assert len(budgets) <= 7
+
+
+def test_when_the_other_half_loses_even_with_the_largest_file_none_is_written(layered: Path, tmp_path: Path) -> None:
+    judged = rows(30, seed=1)
+    moved, _ = moved_by(layered, judged)
+
+    def metric(outputs: dict[str, Any], places: np.ndarray) -> np.ndarray:
+        return -1.0 * ((moved(outputs, places) > 0) & (places % 2 == 1))
+
+    with pytest.raises(QuantizationError, match="even the largest file of mixed precision lost"):
+        quantize(layered, tmp_path / "q.onnx", calibration=rows(40), validation=judged, max_drop=0.1, metric=metric)
+    assert not (tmp_path / "q.onnx").exists()
+
+
+@pytest.mark.parametrize(("count", "divided"), [(15, False), (16, True)])
+def test_too_few_samples_to_divide_are_all_judged_on_and_the_report_says_so(
+    count: int, divided: bool, layered: Path, tmp_path: Path
+) -> None:
+    report = quantize(layered, tmp_path / "q.onnx", calibration=rows(40), validation=rows(count, seed=1), max_drop=0.5)
+
+    said = [line for line in report.warnings if line.startswith("searched for and accepted on the same 15 samples")]
+    assert (report.verdict.samples, len(said)) == ((8, 0) if divided else (15, 1))
+
+
+def test_of_the_files_that_are_tried_only_the_best_stays_in_the_temporary_folder(
+    layered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meanwhile = tmp_path / "meanwhile"
+    meanwhile.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(meanwhile))
+    moved, _ = moved_by(layered, rows(30, seed=1))
+    lying: list[int] = []
+
+    def metric(outputs: dict[str, Any], places: np.ndarray) -> np.ndarray:
+        lying.append(len(list(meanwhile.glob("*/made*.onnx"))))
+        return -moved(outputs, places)
+
+    quantize(
+        layered,
+        tmp_path / "q.onnx",
+        calibration=rows(40),
+        validation=rows(30, seed=1),
+        max_drop=0.004,
+        metric=metric,
+    )
+
+    assert len(lying) > 8
+    assert max(lying) == 2  # the best so far, and the one that is being tried
 
 
 @pytest.mark.parametrize("facts", [{}, {"plan": None, "doubts": []}, {"plan": {}, "doubts": 3}, {"plan": {"a": 1}}])

@@ -99,7 +99,9 @@ def quantize(
         budget_mb: the most that the file may take, in MB of 1,000,000 bytes.
         budget_ms: the most that the median of single runs may take here, in milliseconds.
         max_drop: the most that may be lost: by `metric`, or as a share of the output error's scale without one (see
-            `Verdict`). A file is accepted only if the upper end of the interval around its loss is no more.
+            `Verdict`). A file is accepted only if the upper end of the interval around its loss is no more. Where it
+            alone is given, the smallest such file is searched for with one half of the compared samples and accepted
+            on the other, if there are 16 or more.
         metric: what your task counts, more being better: a plain function of outputs by name, stacked over the
             compared samples, that gives one value for each sample or one for all. If it takes a second argument
             (without a default, or called `places`), that is an array of the samples' places in the caller's order; a

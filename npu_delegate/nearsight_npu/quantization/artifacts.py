@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
 
-RULES = 2  # raised when a writer or an allocation changes, so that older files are made again
+RULES = 3  # raised when a writer or an allocation changes, so that older files are made again
 MOST_BYTES = 4_000_000_000
 _DIGITS = 64  # of a SHA-256
 _LEFT_BEHIND_S = 3600.0  # half-written files this old are of a process that was killed

@@ -52,10 +52,11 @@ def group(prepared: Prepared) -> tuple[Group, ...]:
 
 
 def _weight(node: Node, prepared: Prepared) -> str:
-    """Give the constant weight of an operator; "" where it has none."""
+    """Give the constant weight of an operator in FP32; "" where it has none."""
     if node.kind == "Gather":
         table = node.inputs[0]
-        return table if len(prepared.shapes.get(table, ())) == _MATRIX else ""
+        floating = node.outputs[0] in prepared.floating  # its rows are of the table's own type
+        return table if floating and len(prepared.shapes.get(table, ())) == _MATRIX else ""
     if node.kind in WEIGHTED and len(node.inputs) > 1 and node.inputs[1] in prepared.shapes:
         return node.inputs[1]
     return ""

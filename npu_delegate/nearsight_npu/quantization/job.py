@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +15,12 @@ from nearsight_npu.quantization.calibration import Samples, gather
 from nearsight_npu.quantization.groups import group
 from nearsight_npu.quantization.latency import slowness
 from nearsight_npu.quantization.layers import compare_layers
-from nearsight_npu.quantization.limits import Mixing, smallest
+from nearsight_npu.quantization.limits import Mixing, divided, downwards, smallest, undivided
 from nearsight_npu.quantization.making import Made, make
 from nearsight_npu.quantization.pareto import picture
 from nearsight_npu.quantization.recalibration import check_scores, insert, recalibrate, step_bytes
 from nearsight_npu.quantization.report import QuantizationReport, answers_of, compare, growth, remarks
-from nearsight_npu.quantization.result import outcome, put
+from nearsight_npu.quantization.result import outcome, put, scratch
 from nearsight_npu.quantization.settings import MOST
 from nearsight_npu.quantization.shapes import fix, open_lengths
 from nearsight_npu.quantization.source import inspect, prepare
@@ -35,7 +31,7 @@ from nearsight_npu.targets.probe import target_named
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.calibration import Calibration
@@ -48,7 +44,6 @@ if TYPE_CHECKING:
     from nearsight_npu.targets.target import Port, Program
 
 _FIXED = ("qnn", "axera", "simulated")  # kinds of targets that need every length fixed
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _COMPILED_ONLY = ("axera",)  # and those that run nothing but what their own toolchain compiled
 _MOST_SCORES = 20_000_000  # numbers of one output that are kept to fit a step on
 
@@ -101,8 +96,7 @@ def carry_out(
             f"and what is lost on those says little of others; give validation=, or {5 * FEWEST_JUDGED} samples or "
             "more, a fifth of which is held out"
         )
-    with _room(settings.source.name), tempfile.TemporaryDirectory(prefix="nearsight-") as place:
-        folder = Path(place)
+    with scratch(settings.source.name) as folder:
         source = settings.source
         if settings.runs_on.partition(":")[0] in _FIXED and open_lengths(before.inputs):
             source = fix(source, (*samples.calibrating, *samples.compared), folder / "fixed.onnx")
@@ -121,24 +115,6 @@ def carry_out(
     return report
 
 
-@contextlib.contextmanager
-def _room(name: str) -> Iterator[None]:
-    """Say in one line that the folder for temporary files is full.
-
-    Raises:
-        QuantizationError: if it is.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise  # somebody else's, such as a metric's own
-        raise QuantizationError(
-            f"{name} was to be quantized; {error.strerror} in {tempfile.gettempdir()}; free some space there, or name "
-            "another folder for temporary files with TMPDIR="
-        ) from error
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Done:
     """A file that was written and measured.
@@ -150,7 +126,7 @@ class _Done:
         recalibrated: what became of its scores.
         found: what the runs showed.
         verdict: what was lost.
-        caution: what to say about where it ran.
+        caution: what to say about where it ran and what it was accepted on.
     """
 
     file: Path
@@ -211,24 +187,38 @@ class _Job:
         return done
 
     def _smallest(self) -> _Done:
-        """Find the smallest file of mixed precision that loses no more than it may."""
+        """Find the smallest file of mixed precision that loses no more than it may, not on what it is accepted on."""
+        searching, accepting = divided(len(self.samples.compared))
+        least, most = self.mixing.ends()
         best: _Done | None = None
         last: _Done | None = None
+        earlier: dict[Path, bool] = {}  # whether a file was there before this call
 
-        def accepted(budget: int) -> bool:
+        def passes(budget: int, part: slice, *, keep: bool) -> bool:
             nonlocal best, last
-            last = self._tried(replace(self.settings, budget_mb=budget / 1e6), quick=True)
+            last = self._tried(replace(self.settings, budget_mb=budget / 1e6), part)
+            earlier.setdefault(last.file, last.remembered)
             passed = last.verdict is not None and last.verdict.accepted is True
-            if passed:
-                best = last
+            gone, best = (best, last) if passed and keep else (last, best)
+            if gone is not None:
+                gone.file.unlink()
             return passed
 
-        smallest(*self.mixing.ends(), accepted)
+        found = smallest(least, most, lambda budget: passes(budget, searching, keep=False))
+        budgets = () if found is None else (found,) if searching == accepting else downwards(found, most)
+        for budget in budgets:
+            if not passes(budget, accepting, keep=True):
+                break
         if best is None:
             assert last is not None
             assert last.verdict is not None
             raise self._refusal("even the largest file of mixed precision", last.verdict)
-        return replace(best, found=self._compared(best.file)[0])
+        return replace(
+            best,
+            remembered=earlier[best.file],
+            found=self._compared(best.file)[0],
+            caution=(*best.caution, *undivided(len(self.samples.compared))),
+        )
 
     def _refusal(self, what: str, verdict: Verdict) -> QuantizationError:
         return QuantizationError(
@@ -236,8 +226,14 @@ class _Job:
             f"{verdict.reason}; nothing was written; keep_float=(...) more, give more samples, or a larger max_drop="
         )
 
-    def _tried(self, settings: Settings, *, quick: bool = False) -> _Done:
-        """Make a file, or take it from an earlier call, and measure it; `quick` if others will be tried after it."""
+    def _tried(self, settings: Settings, part: slice | None = None) -> _Done:
+        """Make a file, or take it from an earlier call, and measure it.
+
+        Args:
+            settings: what to make.
+            part: the compared samples to judge it on where others will be tried after it, so that it has to be quick.
+        """
+        quick = part is not None
         file = self.folder / f"made{settings.budget_mb or ''}.onnx"
         made, remembered = self._made(settings, file, quick=quick)
         recalibrated = self._recalibrated(file)
@@ -248,7 +244,7 @@ class _Job:
             remembered=remembered,
             recalibrated=recalibrated,
             found=found,
-            verdict=None if found is None else self._verdict(found),
+            verdict=None if found is None else self._verdict(found, part or slice(None)),
             caution=caution,
         )
 
@@ -296,10 +292,11 @@ class _Job:
         insert(file, [(entry.output, entry.step) for entry in found if entry.kept and entry.step is not None])
         return tuple(found)
 
-    def _verdict(self, found: Comparison) -> Verdict:
+    def _verdict(self, found: Comparison, part: slice) -> Verdict:
         first = self.samples.first_compared
-        places = range(first, first + len(self.samples.compared))
-        return judge(found.wanted, found.given, places, metric=self.judging.metric, max_drop=self.settings.max_drop)
+        places = range(first, first + len(self.samples.compared))[part]
+        wanted, given = found.wanted[part], found.given[part]
+        return judge(wanted, given, places, metric=self.judging.metric, max_drop=self.settings.max_drop)
 
     def _drawn(self, out: Path) -> tuple[Row, ...]:
         """Make and measure what else could be had, and draw it."""

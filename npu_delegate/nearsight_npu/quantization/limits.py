@@ -13,6 +13,7 @@ from nearsight_npu.quantization.mixed import FOR_BYTES, FOR_TIME, Mixer, suiting
 from nearsight_npu.quantization.pareto import curve
 from nearsight_npu.quantization.ranges import take_ranges
 from nearsight_npu.quantization.sizes import plan_bytes
+from nearsight_npu.quantization.verdict import FEWEST_JUDGED
 from nearsight_npu.quantization.writing import STATIC, Recipe
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _FINE = 0.02  # of the span between the smallest and the largest file
 _TRIES = 3
+_STEPS = 6  # from the largest file down to the one that was searched for
 _ROOM = 1.03  # how far a size may be foretold wrongly
 
 
@@ -185,3 +187,30 @@ def smallest(least: int, most: int, accepted: Callable[[int], bool]) -> int | No
         middle = (low + high) // 2
         low, high = (low, middle) if accepted(middle) else (middle, high)
     return high
+
+
+def divided(count: int) -> tuple[slice, slice]:
+    """Give the samples to search with and those to accept on: every other one; all for both where these are too few."""
+    if count < 2 * FEWEST_JUDGED:
+        return slice(None), slice(None)
+    return slice(0, None, 2), slice(1, None, 2)
+
+
+def undivided(count: int) -> tuple[str, ...]:
+    """Say so where a file was searched for and accepted on the same samples."""
+    if count >= 2 * FEWEST_JUDGED:
+        return ()
+    said = (
+        f"searched for and accepted on the same {count} samples, so others may lose more than it seems; "
+        f"{2 * FEWEST_JUDGED} or more to judge on are divided"
+    )
+    return (said,)
+
+
+def downwards(found: int, most: int) -> tuple[int, ...]:
+    """Give the budgets to accept, from the largest down to the one that was searched for, ever nearer to it.
+
+    They are fixed before any is judged. Where the last before the first that is not accepted is taken, judging several
+    makes it no likelier that one which loses more is accepted. Source: fixed-sequence testing (Maurer et al. 1995).
+    """
+    return tuple(dict.fromkeys([*(found + (most - found) // 2**step for step in range(_STEPS)), found]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from nearsight_npu.quantization.artifacts import sha256_of
 from nearsight_npu.quantization.latency import timed
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from nearsight_npu.quantization.mixed import Mixer
 
 _PANEL, _GAP, _TOP, _HEIGHT = 330, 90, 50, 260  # of the picture, in pixels
-_WORD_WIDE, _WORD_HIGH = 80, 12  # room for a name
+_LETTER, _WORD_HIGH, _RADIUS = 6, 12, 4  # room for a letter, for a line of them, and for a dot
 _INK, _PALE, _DOT, _LINE = "#1f2933", "#cbd2d9", "#0b7285", "#c92a2a"
 
 
@@ -64,33 +65,35 @@ def curve(
 ) -> tuple[Row, ...]:
     """Make and measure every uniform file, and mixed ones in equal steps of size between the smallest and the largest.
 
+    More room than can be made use of leads to the same file again, which is one row.
+
     Args:
         mixer: what makes plans.
         held_out: samples that were not allocated with.
         folder: where to write meanwhile.
-        steps: how many mixed files.
+        steps: how many mixed files to make.
         threads: of one run, for the times.
 
     Returns:
-        A row for each file, by size.
+        A row for each file that is unlike the others, by size.
 
     Raises:
         QuantizationError: if a file cannot be written or run.
     """
-    plans = {choice: mixer.uniform(choice) for choice in mixer.choices}
     least, most = mixer.ends()
-    for step in range(1, steps + 1):
-        budget = least + (most - least) * step // (steps + 1)
-        plans[f"mixed {budget / 1e6:.1f} MB"] = mixer.plan(budget)
-    files = []
-    for place, plan in enumerate(plans.values()):
-        files.append(folder / f"row{place}.onnx")
-        mixer.write(plan, files[-1])
+    plans = [(choice, mixer.uniform(choice)) for choice in mixer.choices]
+    plans += [("", mixer.plan(least + (most - least) * step // (steps + 1))) for step in range(1, steps + 1)]
+    made: dict[str, tuple[str, Path]] = {}
+    for place, (name, plan) in enumerate(plans):
+        path = folder / f"row{place}.onnx"
+        mixer.write(plan, path)
+        made.setdefault(sha256_of(path), (name or f"mixed {path.stat().st_size / 1e6:.3g} MB", path))
+    names, files = zip(*made.values(), strict=True)
     judge = mixer.trials_on(held_out)
     times = timed(files, held_out, threads)
     rows = [
         Row(name=name, error=judge.of_file(path), mb=path.stat().st_size / 1e6, ms=ms)
-        for name, path, ms in zip(plans, files, times, strict=True)
+        for name, path, ms in zip(names, files, times, strict=True)
     ]
     return tuple(sorted(rows, key=lambda row: row.mb))
 
@@ -158,18 +161,44 @@ def _panel(left: int, unit: str, along: Sequence[float], rows: Sequence[Row], en
     pairs = sorted((value, row.error) for value, row in zip(along, rows, strict=True))
     steps = [at(value, error) for value, error in _lower(pairs)]
     parts.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in steps)}" fill="none" stroke="{_LINE}"/>')
-    words: list[tuple[float, float]] = []
-    # From the top down, so that a name that has to make room moves towards its own dot's side.
-    for value, row in sorted(zip(along, rows, strict=True), key=lambda pair: -pair[1].error):
-        x, y = at(value, row.error)
-        side, anchor = (-7, "end") if x > left + 0.6 * _PANEL else (7, "start")
-        height = y - 5
-        while any(abs(x - other) < _WORD_WIDE and abs(height - taken) < _WORD_HIGH for other, taken in words):
-            height += _WORD_HIGH
-        words.append((x, height))
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_DOT}"/>')
-        parts.append(f'<text x="{x + side:.1f}" y="{height:.1f}" text-anchor="{anchor}">{escape(row.name)}</text>')
+    dots = [(at(value, row.error), row.name) for value, row in zip(along, rows, strict=True)]
+    return [*parts, *_dots(dots, left + 0.6 * _PANEL)]
+
+
+def _dots(dots: Sequence[tuple[tuple[float, float], str]], turn: float) -> list[str]:
+    """Draw dots, and beside each its name, on the nearest height where no other name and no dot is.
+
+    Args:
+        dots: where they are, and their names.
+        turn: names of dots to the right of it stand to the left of them.
+    """
+    parts = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}" fill="{_DOT}"/>' for (x, y), _ in dots]
+    taken = [(x - _RADIUS, x + _RADIUS, y - _RADIUS, y + _RADIUS) for (x, y), _ in dots]
+    for (x, y), name in sorted(dots, key=lambda dot: dot[0][1]):
+        wide, left = _LETTER * len(name), x > turn
+        start = x - 7 - wide if left else x + 7
+        # The line falls from left to right, so below on its left and above on its right there is room.
+        height = _height(
+            y + 13 if left else y - 5, [box[2:] for box in taken if start < box[1] and box[0] < start + wide]
+        )
+        taken.append((start, start + wide, height - _WORD_HIGH, height))
+        parts.append(
+            f'<text x="{x + (-7 if left else 7):.1f}" y="{height:.1f}" text-anchor="{"end" if left else "start"}">'
+            f"{escape(name)}</text>"
+        )
     return parts
+
+
+def _height(wanted: float, taken: Sequence[tuple[float, float]]) -> float:
+    """Give the free height inside of a panel that is nearest to the wanted one, which it is if none is free."""
+    lowest, highest = _TOP + _HEIGHT - 3, _TOP + 9
+    steps = (count // 2 * (-1) ** count for count in range(1, 2 * _HEIGHT))
+    free = (
+        height
+        for height in (min(max(wanted, highest), lowest) + step for step in steps)
+        if highest <= height <= lowest and all(height <= top or bottom <= height - _WORD_HIGH for top, bottom in taken)
+    )
+    return next(free, wanted)
 
 
 def _step(least: float) -> float:

@@ -1,7 +1,9 @@
-"""The file that was written: which of its operators compute in integers, and how it gets to its place whole."""
+"""The file that is written: where meanwhile, which operators compute in integers, how it gets to its place whole."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,13 +13,39 @@ from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization.source import INTEGER_KINDS, nodes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from nearsight_npu.quantization.source import Node
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _PRODUCTS = frozenset({"Gemm", "MatMul"})
 _BORDERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """Make a folder to write in meanwhile, and say in one line if there is no room left for it.
+
+    Args:
+        name: of the model.
+
+    Yields:
+        The folder.
+
+    Raises:
+        QuantizationError: if the folder for temporary files is full.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="nearsight-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise  # somebody else's, such as a metric's own
+        raise QuantizationError(
+            f"{name} was to be quantized; {error.strerror} in {tempfile.gettempdir()}; free some space there, or name "
+            "another folder for temporary files with TMPDIR="
+        ) from error
 
 
 def outcome(path: Path, original: Collection[str]) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -27,6 +27,10 @@ _DTYPES = {
 }
 _OWN = "CPUExecutionProvider"
 
+# It makes integers of a convolution that was left in float between integer ones, with one scale for all its weights.
+# Measured with onnxruntime 1.32, nano's picture encoder with three blocks in float: error / spread .37 instead of .19.
+_MEDDLING = "WeightBiasQuantization"
+
 
 class CpuTarget:
     """Runs graphs with onnxruntime's CPU kernels."""
@@ -98,7 +102,9 @@ class CpuTarget:
         if not self._fused:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=[_OWN])
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=[_OWN], disabled_optimizers=[_MEDDLING]
+            )
         except native_errors() as error:
             raise _unusable(path, error) from error
         ports = _ports(session.get_inputs(), path), _ports(session.get_outputs(), path)

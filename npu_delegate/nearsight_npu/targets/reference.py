@@ -68,6 +68,11 @@ class ReferenceTarget:
                 f"({one_line(error)}); use target='cpu'"
             ) from error
         except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+            if "No implementation for operator" in str(error):
+                raise UnplaceableError(
+                    f"{path.name} was to run on reference; onnx evaluates one of its operators in newer versions only "
+                    f"({one_line(error)}); export it with a newer opset, or use target='cpu'"
+                ) from error
             raise _unreadable(path, error) from error
         return ReferenceProgram(evaluator, inputs, outputs, len(model.graph.node))
 

@@ -139,6 +139,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "others": others,
         "refused": refused,
         "measured_at": choice.measured_at,
+        "doubtful": choice.doubtful,
     }
 
 
@@ -228,10 +229,11 @@ def _choice_words(choice: dict[str, Any]) -> str:
     refused = "; ".join(
         f"{one['precision'] or 'anything'} on {one['target']} ({one['reason']})" for one in choice["refused"]
     )
+    doubt = "; too close or too disturbed to be sure: measured again after a day" if choice["doubtful"] else ""
     return (
         f"{choice['name']}: {_way_words(choice['taken'])}"
         f"{f'; not taken: {others}' if others else ''}{f'; refused: {refused}' if refused else ''}"
-        f" ({choice['measured_at'][:16]})"
+        f" ({choice['measured_at'][:16]}{doubt})"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections import Counter
 from pathlib import Path
@@ -66,7 +67,9 @@ def _add_precisions(group: argparse._ArgumentGroup) -> None:
         help="auto: mixed with a limit, else static with --calibration, dynamic without",
     )
     group.add_argument("--bits", type=int, choices=(4, 8), help="with --mode weights: bits of a weight (8)")
-    group.add_argument("--block", type=int, choices=(16, 32, 64, 128), help="with --mode weights: that share a scale")
+    group.add_argument(
+        "--block", type=int, choices=(16, 32, 64, 128), help="with --mode weights: how many of them share a scale (32)"
+    )
     group.add_argument("--activations", choices=("u8", "s8", "u16"), help="number type where static (the target's)")
     group.add_argument(
         "--method", choices=("minmax", "percentile", "entropy", "mse"), help="how static ranges are taken (minmax)"
@@ -78,7 +81,10 @@ def _add_precisions(group: argparse._ArgumentGroup) -> None:
         "--keep-float", nargs="+", action="extend", default=[], metavar="PREFIX", help="operators that stay in float"
     )
     group.add_argument(
-        "--target", default="cpu", metavar="T", help="cpu, openvino, qnn, axera or simulated:<chip>: where it will run"
+        "--target",
+        default="cpu",
+        metavar="T",
+        help="where it will run: cpu, openvino, qnn, axera or simulated:<chip>, such as simulated:AX650N",
     )
 
 
@@ -86,7 +92,11 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--budget-mb", type=float, metavar="N", help="mixed precision in at most so many MB")
     group.add_argument("--budget-ms", type=float, metavar="N", help="mixed precision in at most so many ms a run")
     group.add_argument(
-        "--max-drop", type=float, metavar="D", help="refuse a file whose answers move by more than this share"
+        "--max-drop",
+        type=float,
+        metavar="D",
+        help="the smallest file of mixed precision whose answers move by no more than this share (.05: 5 %%); with "
+        "another --mode, refuse a file that moves further",
     )
     group.add_argument(
         "--scores",
@@ -120,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     for line in _lines(report, read):
         print(line)
     for warning in report.warnings:
-        say(warning)
+        say(_with_name(warning, read))
     return 0
 
 
@@ -128,8 +138,8 @@ def _quantized(args: argparse.Namespace) -> tuple[QuantizationReport, list[Path]
     """Quantize; gives the report and the pictures that the compared samples' places count in."""
     from nearsight_npu import quantize
 
-    calibration, pictures = _inputs(args.model, args.calibration, args.samples)
-    validation, judged = _inputs(args.model, args.validation, _MANY)
+    calibration, pictures = _inputs(args.model, args.calibration, args.samples, "calibration")
+    validation, judged = _inputs(args.model, args.validation, _MANY, "validation")
     report = quantize(
         args.model,
         args.out,
@@ -155,8 +165,10 @@ def _quantized(args: argparse.Namespace) -> tuple[QuantizationReport, list[Path]
     return report, pictures if args.validation is None else judged
 
 
-def _inputs(model: str, source: Path | None, most: int | None) -> tuple[Any, list[Path]]:
+def _inputs(model: str, source: Path | None, most: int | None, use: str) -> tuple[Any, list[Path]]:
     """Give samples as `quantize` takes them, and the list that names the pictures as they are read."""
+    if source is not None and Path(model).is_file() and not source.exists():
+        raise InputError(f"{source} was to be read as {use} data; there is no such folder or file; check the path")
     if source is None or not source.is_dir():
         return source, []
     pictures = _Pictures(model, source, most)
@@ -232,6 +244,7 @@ def _as_json(report: QuantizationReport, read: list[Path]) -> dict[str, Any]:
     answer: dict[str, Any] = report.to_dict()
     for change in answer["outputs"] if read else ():
         change["worst_picture"] = str(read[change["worst_sample"]])
+        change["worst_pictures"] = [str(read[place]) for place in change["worst_samples"]]
     return answer
 
 
@@ -299,6 +312,11 @@ def _integers(report: QuantizationReport) -> str:
 
 def _sample(place: int, read: list[Path]) -> str:
     return read[place].name if read else f"sample {place}"
+
+
+def _with_name(warning: str, read: list[Path]) -> str:
+    """Name the picture that a warning counts: they were read in a mixed order."""
+    return re.sub(r"\bon sample (\d+)", lambda found: f"on {_sample(int(found[1]), read)}", warning)
 
 
 def _sized(ratio: float) -> str:
