@@ -125,6 +125,7 @@ class Budget:
         try:
             program = self._loaded(seat) if seat.program is None else seat.program
         except BaseException:
+            # Ctrl-C as well: a seat that stays taken would never be let go.
             self.end(seat)
             raise
         before = (self._weighed() if alone else self._weigh() or 0) if undisturbed else 0

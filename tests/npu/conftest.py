@@ -81,3 +81,19 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def layered(saved: Callable[..., Path]) -> Path:
+    """Two products, named "first" and "second"."""
+    numbers = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["a"], name="first"),
+        helper.make_node("Tanh", ["a"], ["b"], name="bend"),
+        helper.make_node("MatMul", ["b", "w2"], ["y"], name="second"),
+    ]
+    weights = {
+        "w1": (numbers.standard_normal((64, 96)) / 8).astype(np.float32),
+        "w2": (numbers.standard_normal((96, 32)) / 8).astype(np.float32),
+    }
+    return saved(nodes, [("x", "float32", ("n", 64))], [("y", "float32", ("n", 32))], weights)

@@ -30,22 +30,6 @@ def rows(count: int, width: int = 64, seed: int = 0) -> list[dict[str, np.ndarra
 
 
 @pytest.fixture
-def layered(saved: Callable[..., Path]) -> Path:
-    """Two products, named "first" and "second"."""
-    numbers = np.random.default_rng(1)
-    nodes = [
-        helper.make_node("MatMul", ["x", "w1"], ["a"], name="first"),
-        helper.make_node("Tanh", ["a"], ["b"], name="bend"),
-        helper.make_node("MatMul", ["b", "w2"], ["y"], name="second"),
-    ]
-    weights = {
-        "w1": (numbers.standard_normal((64, 96)) / 8).astype(np.float32),
-        "w2": (numbers.standard_normal((96, 32)) / 8).astype(np.float32),
-    }
-    return saved(nodes, [("x", "float32", ("n", 64))], [("y", "float32", ("n", 32))], weights)
-
-
-@pytest.fixture
 def eye(saved: Callable[..., Path]) -> Path:
     """A convolution and a product."""
     numbers = np.random.default_rng(2)

@@ -36,21 +36,6 @@ def rows(count: int, seed: int = 0) -> list[Sample]:
     return [{"x": numbers.standard_normal((1, 64)).astype(np.float32)} for _ in range(count)]
 
 
-@pytest.fixture
-def layered(saved: Callable[..., Path]) -> Path:
-    numbers = np.random.default_rng(1)
-    nodes = [
-        helper.make_node("MatMul", ["x", "w1"], ["a"], name="first"),
-        helper.make_node("Tanh", ["a"], ["b"], name="bend"),
-        helper.make_node("MatMul", ["b", "w2"], ["y"], name="second"),
-    ]
-    weights = {
-        "w1": (numbers.standard_normal((64, 96)) / 8).astype(np.float32),
-        "w2": (numbers.standard_normal((96, 32)) / 8).astype(np.float32),
-    }
-    return saved(nodes, [("x", "float32", ("n", 64))], [("y", "float32", ("n", 32))], weights)
-
-
 def answered(*values: float) -> list[Sample]:
     return [{"y": np.array([[value]], np.float32)} for value in values]
 

@@ -84,6 +84,7 @@ class Device:
         try:
             self._given = self._graph.run(self._names, feed)
         except Exception as error:
+            # The chip's library knows one failure, whatever went wrong inside.
             raise RuntimeError("the NPU stopped") from error
 
     def unload(self):
