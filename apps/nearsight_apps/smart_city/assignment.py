@@ -11,9 +11,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Dearer than any number of pairs that are allowed.
-_FORBIDDEN = 1e4
-
 
 def likeness(expected: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     """Compare every expected box with every found one: overlap less the distance of the centres.
@@ -38,7 +35,10 @@ def likeness(expected: Sequence[Sequence[float]], found: Sequence[Sequence[float
 
 
 def matched(alike: NDArray[np.float64], limit: float) -> list[tuple[int, int]]:
-    """Pair rows with columns so that as many as possible pairs reach the limit, and they are as alike as possible.
+    """Pair rows with columns so that the pairs exceed the limit by as much as possible in sum.
+
+    One pair that is very alike counts for more than two that hardly are: else a detection that nothing expected could
+    push everything one place on.
 
     Args:
         alike: (n, m), -1 to 1.
@@ -48,7 +48,7 @@ def matched(alike: NDArray[np.float64], limit: float) -> list[tuple[int, int]]:
         Pairs (row, column), by row.
     """
     allowed = alike >= limit
-    cost = np.where(allowed, 1 - alike, _FORBIDDEN)
+    cost = np.where(allowed, limit - alike, 0.0)
     turned = cost.shape[0] > cost.shape[1]
     pairs = list(enumerate(_assigned(cost.T if turned else cost)))
     upright = [(column, row) for row, column in pairs] if turned else pairs
