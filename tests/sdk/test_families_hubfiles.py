@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL
 import pytest
 from hub_models import words
 from PIL import Image
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RED = 6
+# Pillow 13, which drew what is stored, resizes rows before columns; older ones, which gradio asks for, round otherwise.
+ROWS_FIRST = int(PIL.__version__.split(".")[0]) >= 13
 
 
 @pytest.fixture
@@ -67,7 +70,9 @@ def test_pixels_are_those_of_the_models_own_processor(name, mode, page, root):
 
     assert made.dtype == np.float32
     assert made.shape == wanted.shape == (3, 24, 24)
-    assert (np.abs(made - wanted) * np.array(recipe.std)[:, None, None]).max() <= 1 / 255
+    off = np.abs(made - wanted) * np.array(recipe.std)[:, None, None] * 255
+    assert off.max() <= (1 if ROWS_FIRST else 8) + 1e-4
+    assert off.mean() < 0.5  # another filter is off by more than 5
 
 
 def test_what_is_transparent_is_white_for_every_model(page):
