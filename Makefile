@@ -63,7 +63,7 @@ bench-models: $(XVENV)/.ready ## speed of ViT-B/32 and MobileCLIP2-S0 shapes, FP
 bench-delegate: $(XVENV)/.ready ## what the delegate chooses against the best it could have, and mixed precision against other ways to spread bytes
 	@for chip in openvino qnn; do $(XPIP) --no-deps "$$(sed -n "s/^$$chip = \[\"\(.*\)\"\]/\1/p" pyproject.toml)"; done
 	$(XPY) -m bench.delegate --work "$(WORK)/delegate"
-	$(XPY) -m bench.mixed --data "$(DATA)" $(NANO)/image.fp16.onnx $(NANO)/text.w4.onnx $(wildcard $(WORK)/detect/detect.fp32.onnx) "$(WORK)"/delegate/models/*/onnx/vision_model.onnx
+	$(XPY) -m bench.mixed --data "$(DATA)" $(NANO)/image.fp16.onnx $(NANO)/text.w4.onnx $(wildcard $(WORK)/detect/detect.fp32.onnx) "$(WORK)"/delegate/models/*/onnx/vision_model.onnx "$(WORK)/delegate/models/vit-b-32/onnx/text_model.onnx"
 
 eval: $(VENV)/.dev ## quality on DATA=../shared/data, all or PART=...; JSON under bench/results (FP32=WORK/image.fp32.onnx compares)
 	$(PY) -m eval --data "$(DATA)" $(if $(PART),--part $(PART)) $(if $(FP32),--fp32 "$(FP32)")

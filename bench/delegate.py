@@ -3,8 +3,9 @@
 For each network the delegate chooses once, in a process of its own, with nothing remembered. Then, in a fresh process
 that has only the remembered choice, its session and every admissible (file, runtime) pair run in turn. A pair is
 admissible where it gives the network's golden answers; it stands there with the quickest of its set-ups, found by
-trying each, but for those whose threads spin: they gain by taking from whoever runs next (`tuning.toll_of`). The
-session's time holds all that the delegate adds around a run, the pairs' only the run.
+trying each, but for those whose threads spin: they gain by taking from whoever runs next (`tuning.toll_of`), so they
+are tried with `--spinning` only. The session's time holds all that the delegate adds around a run, the pairs' only the
+run.
 
 Nano's networks are the wheel's, with their golden sets. The two others have random weights (speed does not depend on
 them) and are made as `bench.models` makes them unless a file is given; their other precisions are written by
@@ -135,7 +136,7 @@ def compare(spec: dict[str, Any], repetitions: int) -> dict[str, Any]:
             if not proof.passed:
                 refused[pair] = proof.reason
                 continue
-            setup, program = _quickest(target, path, inputs, names)
+            setup, program = _quickest(target, path, inputs, names, spinning=spec["spinning"])
         except DelegateError as error:
             refused[pair] = str(error)
             continue
@@ -162,13 +163,13 @@ def _pairs(spec: dict[str, Any]) -> list[tuple[Target, str, Path]]:
 
 
 def _quickest(
-    target: Target, path: Path, inputs: dict[str, np.ndarray], names: list[str]
+    target: Target, path: Path, inputs: dict[str, np.ndarray], names: list[str], *, spinning: bool
 ) -> tuple[Setup | None, Program]:
-    """Try every set-up of a pair in which threads sleep while they wait, and give the quickest."""
+    """Try the set-ups of a pair, those whose threads spin only if asked to, and give the quickest."""
     if not isinstance(target, Tunable):
         return None, target.compile(path)
     tried: dict[Setup, float] = {}
-    for setup in (one for one in target.setups(len(os.sched_getaffinity(0))) if not one.spinning):
+    for setup in (one for one in target.setups(len(os.sched_getaffinity(0))) if spinning or not one.spinning):
         program = target.compile_as(path, setup)
         tried[setup] = min(_steady(lambda program=program: program.run(inputs, names)) for _ in range(TRIES))
     best = min(tried, key=lambda setup: tried[setup])
@@ -295,6 +296,7 @@ def main() -> None:
     parser.add_argument("--mixed", action="store_true", help="mixed precision too, which takes minutes to decide")
     parser.add_argument("--work", type=Path, help="where the files that are made stay for the next time")
     parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--spinning", action="store_true", help="let the pairs have threads that spin as well")
     parser.add_argument("--threads", type=int, help="threads of one run; without, the delegate chooses them too")
     parser.add_argument("--stage", choices=("choose", "compare"), help=argparse.SUPPRESS)
     parser.add_argument("--spec", type=Path, help=argparse.SUPPRESS)
@@ -305,7 +307,12 @@ def main() -> None:
         return
     parallel = measure.parallelism()
     measure.show("Delegate", [("parallelism of the machine (2 is two free cores)", f"{parallel}")])
-    figures: dict[str, Any] = {"parallelism": parallel, "repetitions": args.repetitions, "threads": args.threads}
+    figures: dict[str, Any] = {
+        "parallelism": parallel,
+        "repetitions": args.repetitions,
+        "threads": args.threads,
+        "spinning": args.spinning,
+    }
     with tempfile.TemporaryDirectory(prefix="nearsight-bench-") as home:
         place = args.work or Path(home)
         place.mkdir(parents=True, exist_ok=True)
@@ -315,7 +322,8 @@ def main() -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 cache = Path(home) / "cache" / name.replace("/", "-")
-                spec = {"name": name, "threads": args.threads, "cache": str(cache), **make()}
+                asked = {"threads": args.threads, "spinning": args.spinning, "cache": str(cache)}
+                spec = {"name": name, **asked, **make()}
             calm = measure.parallelism()
             chosen = in_a_process("choose", spec, place, args.repetitions)
             timed = in_a_process("compare", spec, place, args.repetitions)

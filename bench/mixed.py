@@ -44,6 +44,7 @@ CALIBRATING, CALIBRATING_TEXTS, HELD_OUT = 128, 256, 128  # a text has few place
 # all plans share (nano's text tower: uniform w8 errs .027 with it).
 RECIPE = Recipe(accuracy_level=0)
 # Source: open_clip, the means and deviations of CLIP's pictures.
+CLIP_MARKS = 49406, 49407  # Source: CLIP's tokenizer
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -85,6 +86,11 @@ def floated(path: Path, folder: Path) -> Path:
     return out
 
 
+def called(path: Path) -> str:
+    """What tables call a model: its file, and where files are named for their towers its folder as well."""
+    return f"{path.parent.parent.name}/{path.name}" if path.parent.name == "onnx" else path.name
+
+
 def pictures(archive: Path, count: int, side: int) -> list[np.ndarray]:
     """The first pictures of a tar, stretched to a square: uint8 (side, side, 3)."""
     found = []
@@ -104,17 +110,24 @@ def samples_for(path: Path, data: Path, count: int) -> list[dict[str, np.ndarray
     if port.dtype == "int64":
         lines = (data / "flickr8k_dev_captions.jsonl").read_text(encoding="utf8").splitlines()
         family = Nano(nearsight_models.load("nano", "search"))
-        return [family.text_arrays([json.loads(line)["en"][0]]) for line in lines[:count]]
+        texts = [family.text_arrays([json.loads(line)["en"][0]]) for line in lines[:count]]
+        return texts if port.name in texts[0] else [{port.name: as_clip(text["ids"])} for text in texts]
     side = next(length for length in port.shape[1:] if isinstance(length, int) and length > 3)
     archive = data / ("detection/dev.tar" if side == 300 else "flickr8k_dev.tar")
     taken = pictures(archive, count, side)
     if port.dtype == "uint8":
         return [{port.name: picture[None]} for picture in taken]
-    mean, deviation = (MEAN, DEVIATION) if "vit" in path.name else (0.0, 1.0)
+    mean, deviation = (MEAN, DEVIATION) if "vit" in called(path) else (0.0, 1.0)
     return [
         {port.name: np.ascontiguousarray(((picture / 255 - mean) / deviation).transpose(2, 0, 1)[None], np.float32)}
         for picture in taken
     ]
+
+
+def as_clip(ids: np.ndarray) -> np.ndarray:
+    """Pieces of one text as CLIP's towers take them, between its two marks: a network of random weights reads any."""
+    begin, end = CLIP_MARKS
+    return np.concatenate([[[begin]], ids, [[end]]], axis=1)
 
 
 def by_weight_error(mixer: Mixer, options: Options, *, relative: bool) -> Options:
@@ -290,8 +303,8 @@ def main() -> None:
     for path in args.models:
         with tempfile.TemporaryDirectory(prefix="nearsight-") as place:
             found = Contest(path, args.data, Path(place)).run(refine=not args.quick)
-        show(path.name, found)
-        measure.append("mixed", {"model": path.name, **found})
+        show(called(path), found)
+        measure.append("mixed", {"model": called(path), **found})
 
 
 if __name__ == "__main__":

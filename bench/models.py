@@ -84,6 +84,8 @@ def importable() -> None:
     """Let torchvision be imported where it was built for another torch (tests/export/conftest.py says why)."""
     import torch
 
+    if "_kept" in globals():
+        return
     logging.disable(logging.WARNING)
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -71,10 +71,11 @@ def test_no_weight_moves_by_more_than_half_a_step_of_its_block(
 
     steps = np.repeat(made.scales.astype(np.float32), block, axis=1)[:, :columns]
     assert (np.abs(made.restored() - matrix) <= steps / 2 * 1.0001).all()
-    # And the steps are no wider than the block's ends ask for, but for FP16's own rounding.
+    # And the grid that spans a block has steps no wider than its ends ask for, but for FP16's own rounding.
     padded = np.pad(matrix, ((0, 0), (0, -columns % block))).reshape(3, -1, block)
     needed = (np.maximum(padded.max(axis=2), 0) - np.minimum(padded.min(axis=2), 0)) / (2**bits - 1)
-    assert (made.scales.astype(np.float32) <= needed * (1 + 2**-9) + 6e-8).all()
+    spanning = blockwise(matrix, bits, block, spanning=True)
+    assert (spanning.scales.astype(np.float32) <= needed * (1 + 2**-9) + 6e-8).all()
 
 
 @given(seed=st.integers(0, 2**32 - 1), bits=st.sampled_from((4, 8)), block=st.sampled_from(BLOCKS))
@@ -93,6 +94,36 @@ def test_codes_that_use_their_whole_range_are_found_again(seed: int, bits: int, 
 
     np.testing.assert_array_equal(made.codes.reshape(codes.shape), codes)
     np.testing.assert_array_equal(made.restored(), matrix)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    zero=st.sampled_from((7, 8)),
+    end=st.sampled_from((0, 1, 14, 15)),
+    block=st.sampled_from(BLOCKS),
+)
+@settings(max_examples=60)
+def test_weights_that_were_in_4_bits_around_zero_stay_where_they_are(
+    seed: int, zero: int, end: int, block: int
+) -> None:
+    assume(abs(end - zero) >= 7)  # a format around zero has its largest number at one of its ends
+    numbers = np.random.default_rng(seed)
+    codes = numbers.integers(1, 15, (3, 2, block))
+    codes[..., numbers.integers(block)] = end
+    steps = numbers.uniform(1e-3, 1, (3, 2, 1)).astype(np.float16).astype(np.float32)
+    weights = ((codes - zero) * steps).reshape(3, -1).astype(np.float32)
+
+    np.testing.assert_array_equal(blockwise(weights, 4, block).restored(), weights)
+
+
+@given(seed=st.integers(0, 2**32 - 1), block=st.sampled_from(BLOCKS))
+@settings(max_examples=60)
+def test_a_block_never_moves_more_than_on_the_grid_that_spans_it(seed: int, block: int) -> None:
+    weights = np.random.default_rng(seed).standard_normal((5, 150)).astype(np.float32)
+
+    nearest, spanning = (blockwise(weights, 4, block, spanning=kept).restored() for kept in (False, True))
+
+    assert ((nearest - weights) ** 2).sum() <= ((spanning - weights) ** 2).sum() * (1 + 1e-6)
 
 
 def test_zero_stays_zero() -> None:

@@ -64,7 +64,7 @@ def spread_of(moments: Array, damping: float) -> Array:
 
 def _block(columns: Array, spread: Array, bits: int, block: int) -> tuple[Array, Array]:
     """Round the inputs of one block; give what they become, and their errors in units of `spread`."""
-    made = blockwise(np.ascontiguousarray(columns.T), bits, block)
+    made = blockwise(np.ascontiguousarray(columns.T), bits, block, spanning=True)
     steps, zeros = made.scales[:, 0].astype(np.float32), made.zeros[:, 0].astype(np.float32)
     largest = 2**bits - 1
     places = np.arange(columns.shape[1])

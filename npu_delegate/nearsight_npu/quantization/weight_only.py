@@ -10,12 +10,16 @@ import numpy as np
 from nearsight_npu.quantization.draft import MICROSOFT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.draft import Draft
 
 BITS = (4, 8)
 BLOCKS = (16, 32, 64, 128)  # Source: onnxruntime 1.32 takes powers of two from 16 on
 LARGEST_HALF = 65504.0  # Source: IEEE 754 binary16
+_SMALL = 4  # bits at which a grid of its own is looked for: of 8 bits any is near enough
+_AT_ONCE = 2**20  # numbers that are rounded at once, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +47,17 @@ class Blocks:
         return values.reshape(rows, -1)[:, : self.columns]
 
 
-def blockwise(matrix: Array, bits: int, block: int) -> Blocks:
+def blockwise(matrix: Array, bits: int, block: int, *, spanning: bool = False) -> Blocks:
     """Round a matrix to codes; each number moves by half a step of its block at most.
+
+    Each block of 4 bits takes the nearest of a few grids, so that weights that lie on one already, because they were
+    stored in 4 bits before, stay where they are.
 
     Args:
         matrix: (rows, columns) float32.
         bits: 4 or 8.
         block: how many neighbours in a row share a scale.
+        spanning: whether every block shall have the grid that begins and ends with its own numbers.
 
     Returns:
         The codes.
@@ -58,17 +66,66 @@ def blockwise(matrix: Array, bits: int, block: int) -> Blocks:
     padded = np.pad(matrix, ((0, 0), (0, -columns % block))).reshape(rows, -1, block)
     low, high = np.minimum(padded.min(axis=2), 0), np.maximum(padded.max(axis=2), 0)
     largest = 2**bits - 1
-    scales = _rounded_up((high - low) / largest)
-    steps = scales.astype(np.float32)
-    zeros = np.rint(-low / steps)
-    codes = np.rint(padded / steps[..., None])
-    codes += zeros[..., None]
+    scales, zeros = _nearest(padded, _grids(low, high, bits)[: 1 if spanning else None], largest)
     return Blocks(
-        codes=np.clip(codes, 0, largest, out=codes).astype(np.uint8).reshape(rows, -1),
+        codes=_codes_of(padded, scales, zeros, largest).astype(np.uint8).reshape(rows, -1),
         scales=scales,
         zeros=zeros.astype(np.uint8),
         columns=columns,
     )
+
+
+def _grids(low: Array, high: Array, bits: int) -> list[tuple[Array, Array]]:
+    """Give the grids that a block from `low` to `high` may take: steps, and the code of zero.
+
+    The first spans the block's own ends. Others have zero's code in the middle, as symmetric 4-bit formats do: from
+    -8 to 7 steps, from -7 to 8 (what a negative scale makes of it), from -7 to 7.
+    """
+    scales = _rounded_up((high - low) / (2**bits - 1))
+    grids = [(scales, np.rint(-low / scales.astype(np.float32)))]
+    if bits == _SMALL:
+        ends = ((8, 7), (7, 8), (7, 7))
+        steps = [np.maximum(-low / below, high / above) for below, above in ends]
+        grids += [
+            (_rounded_up(step), np.full(step.shape, max(below, 15 - above), np.float32))
+            for step, (below, above) in zip(steps, ends, strict=True)
+        ]
+    return grids
+
+
+def _nearest(blocks: Array, grids: Sequence[tuple[Array, Array]], largest: int) -> tuple[Array, Array]:
+    """Give each block the grid that moves it least; the first of equal ones."""
+    scales, zeros = grids[0]
+    if len(grids) == 1:
+        return scales, zeros
+    least = _moved(blocks, scales, zeros, largest)
+    for others, centres in grids[1:]:
+        moved = _moved(blocks, others, centres, largest)
+        nearer = moved < least
+        scales, zeros = np.where(nearer, others, scales), np.where(nearer, centres, zeros)
+        least = np.where(nearer, moved, least)
+    return scales, zeros
+
+
+def _moved(blocks: Array, scales: Array, zeros: Array, largest: int) -> Array:
+    """Give the sum of the squares by which rounding moves each block."""
+    found = np.empty(scales.shape, np.float32)
+    rows = max(1, _AT_ONCE // max(blocks[0].size, 1)) if len(blocks) else 1
+    for begin in range(0, len(blocks), rows):
+        part = slice(begin, begin + rows)
+        codes = _codes_of(blocks[part], scales[part], zeros[part], largest)
+        codes -= zeros[part, :, None]
+        codes *= scales[part, :, None].astype(np.float32)
+        codes -= blocks[part]
+        found[part] = np.einsum("rbk,rbk->rb", codes, codes)
+    return found
+
+
+def _codes_of(blocks: Array, scales: Array, zeros: Array, largest: int) -> Array:
+    """Round blocks to codes, still as float32."""
+    codes = np.rint(blocks / scales[..., None].astype(np.float32))
+    codes += zeros[..., None]
+    return np.clip(codes, 0, largest, out=codes)
 
 
 def fitted(block: int, columns: int) -> int:
