@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nearsight_npu.golden import Floor, Golden
     from nearsight_npu.policy import Decision, Measured, Policy, Rejected, Rung
     from nearsight_npu.proof import Finding, ProofReport
-    from nearsight_npu.quantization import QuantizationReport, quantize
+    from nearsight_npu.quantization import Progress, QuantizationReport, quantize
     from nearsight_npu.session import Session
     from nearsight_npu.targets.probe import probe
     from nearsight_npu.targets.target import Availability, Port, Program, Target
@@ -34,6 +34,7 @@ __all__ = [
     "Policy",
     "Port",
     "Program",
+    "Progress",
     "ProofReport",
     "QuantizationReport",
     "Rejected",
@@ -61,6 +62,7 @@ _HOMES = {
     "Policy": "policy",
     "Port": "targets.target",
     "Program": "targets.target",
+    "Progress": "quantization.progress",
     "ProofReport": "proof",
     "QuantizationReport": "quantization",
     "Rejected": "policy",

@@ -25,6 +25,7 @@ from nearsight_npu.tuning import (
     TIMINGS,
     Choice,
     ChoiceKey,
+    batch_recalled,
     batch_remembered,
     batchable,
     best_batch,
@@ -131,18 +132,28 @@ class Candidates:
         there = [trial for trial in order if trial.target not in self._lost]
         return (*refused, *lost) if mine is None else (*refused, *lost, *slower(there, mine))
 
-    def batch(self, opened: Opened, limit: int) -> int:
-        """Find the batch, up to a limit, of which a program does the most in a second."""
-        program = opened.program
+    def batch(self, opened: Opened, limit: int, *, measure: bool) -> int | None:
+        """Find the batch, up to a limit, of which a program does the most in a second.
+
+        Args:
+            opened: the program.
+            limit: the longest batch.
+            measure: whether one that is not remembered is measured; None is the answer otherwise.
+        """
+        program, memory = opened.program, self._opener.memory
+        if limit < 2 or not batchable((*program.inputs, *program.outputs)):
+            return 1
+        key = f"{opened.way.key.text()} {opened.way.setup} {processors()} within {self._memory_mb} at most {limit}"
+        known = batch_recalled(key, memory)
+        if known is not None or not measure:
+            return known
         arrays = next(iter(samples(self._opener, program)), None)
         self._opener.forget()
-        if arrays is None or limit < 2 or not batchable((*program.inputs, *program.outputs)):
+        if arrays is None:
             return 1
         names = tuple(port.name for port in program.outputs)
         return batch_remembered(
-            f"{opened.way.key.text()} {opened.way.setup} {processors()} within {self._memory_mb} at most {limit}",
-            lambda: best_batch(lambda length: program.run(_repeated(arrays, length), names), limit),
-            self._opener.memory,
+            key, lambda: best_batch(lambda length: program.run(_repeated(arrays, length), names), limit), memory
         )
 
     def _all(self) -> Iterator[Opened]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from nearsight_npu.admission import shared_budget
@@ -17,6 +19,7 @@ from nearsight_npu.errors import (
     TargetLostError,
     UnplaceableError,
     UnreadableGraphError,
+    one_line,
 )
 from nearsight_npu.footprint import release
 from nearsight_npu.golden import UNSTATED, Golden
@@ -29,8 +32,6 @@ from nearsight_npu.targets.probe import AUTO, FALLBACK, automatic, target_named
 from nearsight_npu.targets.target import Setup, Tunable
 
 if TYPE_CHECKING:
-    import os
-
     from nearsight_npu.candidates import Refusal
     from nearsight_npu.opening import GoldenSource
     from nearsight_npu.targets.target import Target
@@ -68,7 +69,8 @@ class Delegate:
 
         Raises:
             UnplaceableError: if no target bears the name.
-            InputMismatchError: if `threads` is not a positive whole number, or no target is named.
+            InputMismatchError: if `threads` is not a positive whole number, no target is named, or an argument is of
+                another kind.
         """
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise InputMismatchError(
@@ -81,8 +83,11 @@ class Delegate:
         for wish in self._wishes:
             if isinstance(wish, str) and self._wishes != (AUTO,):
                 target_named(wish)
+            _check_target(wish)
         self._open = several or target == AUTO
         self._requested = ", ".join(wish if isinstance(wish, str) else wish.name for wish in self._wishes)
+        if not isinstance(policy, (Policy, NoneType)):
+            raise _refusal("policy", policy, "a nearsight_npu.Policy, such as Policy(strict=True)")
         self._policy = policy or Policy()
         self._memory = Memory(cache_dir)
         self._threads = threads
@@ -117,7 +122,7 @@ class Delegate:
             A session that is ready to run.
 
         Raises:
-            InputMismatchError: if there is no such precision.
+            InputMismatchError: if there is no such precision, or an argument is of another kind.
             UnreadableGraphError: if no file can be read, or none has the hash it must have.
             UnreadableGoldenError: if the golden set cannot be read.
             UnplaceableError: if no target can run any of the files.
@@ -125,6 +130,8 @@ class Delegate:
             TargetLostError: if the only target that is left does not answer before its deadline.
         """
         paths = _wanted(files, precision)
+        if golden is not None:
+            _check_golden(golden)
         title = name or next(iter(paths.values())).name
         request = Request(title=title, paths=paths, hashes=_expected(model_hash, paths), golden=golden)
         strict = self._policy.strict
@@ -181,11 +188,16 @@ def prove(
         What was found.
 
     Raises:
+        InputMismatchError: if an argument is of another kind.
         UnreadableGraphError: if the file cannot be read.
         UnreadableGoldenError: if the golden set cannot be read.
         UnplaceableError: if the target cannot run it.
         TargetLostError: if the target does not answer before its deadline.
     """
+    if not _is_path(file):
+        raise _refusal("file", file, "the path of an ONNX file")
+    _check_golden(golden)
+    _check_target(target)
     path, memory = Path(file), Memory(cache_dir)
     place = available(target, name or path.name)
     if isinstance(place, UnplaceableError):
@@ -217,13 +229,35 @@ def remembered_proofs(cache_dir: str | os.PathLike[str] | None = None) -> tuple[
 
 
 def _wanted(files: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]], precision: str) -> dict[str, Path]:
+    paths = [*files.values()] if isinstance(files, Mapping) else [files]
+    if not paths or not all(map(_is_path, paths)):
+        raise _refusal("files", files, "the path of an ONNX file, or precision -> path")
     if not isinstance(files, Mapping):
         return {UNSTATED if precision == AUTO else precision: Path(files)}
-    if not files or precision not in (AUTO, *files):
+    if precision not in (AUTO, *files):
         raise InputMismatchError(
-            f"precision {precision!r} was asked for; the files are of {', '.join(files) or 'none'}; choose one of them"
+            f"precision {precision!r} was asked for; the files are of {', '.join(files)}; choose one of them"
         )
     return {name: Path(path) for name, path in files.items() if precision in (AUTO, name)}
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, (str, os.PathLike)) and bool(os.fspath(value))
+
+
+def _check_golden(golden: object) -> None:
+    if not isinstance(golden, Golden) and not _is_path(golden):
+        raise _refusal("golden", golden, "a nearsight_npu.Golden, or the path of its .npz file")
+
+
+def _check_target(wish: object) -> None:
+    if not isinstance(wish, str) and (isinstance(wish, type) or not hasattr(wish, "compile")):
+        what = f"the name of a target, such as {AUTO!r} or {FALLBACK!r}, or an object that follows nearsight_npu.Target"
+        raise _refusal("target", wish, what)
+
+
+def _refusal(name: str, value: object, what: str) -> InputMismatchError:
+    return InputMismatchError(f"{name}={one_line(repr(value), 60)} was given; it is {what}; give one")
 
 
 def _expected(model_hash: str | Mapping[str, str] | None, paths: Mapping[str, Path]) -> Mapping[str, str]:
@@ -245,7 +279,7 @@ def _nothing_left(title: str, refused: Sequence[Refusal]) -> DelegateError:
             f"{title} was to be loaded; no target that may be chosen can be used here; use target='{FALLBACK}' "
             "(nearsight doctor shows what is missing)"
         )
-    if len(refused) == 1:
+    if len({str(one.error) for one in refused}) == 1:
         return refused[0].error
     kinds = {type(one.error) for one in refused}
     order = (ProofFailedError, UnreadableGraphError, UnplaceableError, TargetLostError)

@@ -1,4 +1,7 @@
-"""What is remembered between runs, as small JSON files that may be lost at any time: file hashes and proofs."""
+"""What is remembered between runs, as small JSON files that may be lost at any time: file hashes and proofs.
+
+Every folder of the cache is bounded; the least recently used leave first.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 _SETTLED_NS = 2_000_000_000
 PATIENCE_S = 30.0  # for another process that measures; it takes a second or two unless a target hangs
 _LOOK_AGAIN_S = 0.02
+MOST_FILES = 1000  # of one kind
+_USED_ANEW_S = 3600.0  # a file that was last used so long ago is marked again when it is read
+_LEFT_BEHIND_S = 3600.0  # what is half-written and as old as this is of a process that was killed
 
 
 class Memory:
@@ -41,10 +48,16 @@ class Memory:
 
     def read(self, kind: str, key: str) -> dict[str, object] | None:
         """Give what was remembered under a key, or None."""
-        return _json(self._path(kind, key))
+        path = self._path(kind, key)
+        value = _json(path)
+        if value is not None and _age_s(path) > _USED_ANEW_S:
+            touch(path)
+        return value
 
     def write(self, kind: str, key: str, value: dict[str, object]) -> str | None:
         """Remember something, in one step: another process sees the old file or the new one.
+
+        Of one kind the thousand are kept that were used last.
 
         Returns:
             None, or why it could not be remembered.
@@ -62,6 +75,7 @@ class Memory:
                 raise
         except OSError as error:
             return f"{error.strerror} ({path.parent})"
+        bound(path.parent, "*.json", "*.part", spared=path)
         return None
 
     @contextlib.contextmanager
@@ -95,14 +109,53 @@ class Memory:
 
     def all(self, kind: str) -> tuple[dict[str, object], ...]:
         """Give everything of one kind that can be read."""
-        try:
-            paths = sorted((self._folder / kind).glob("*.json"))
-        except OSError:
-            return ()
+        paths = sorted(_listed(self._folder / kind, "*.json"))
         return tuple(value for path in paths if (value := _json(path)) is not None)
 
     def _path(self, kind: str, key: str) -> Path:
         return self._folder / kind / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.json"
+
+
+def bound(
+    folder: Path, pattern: str, unfinished: str, *, most_bytes: int | None = None, spared: Path | None = None
+) -> None:
+    """Let the least recently used files of a folder go until the others are few and small enough.
+
+    Args:
+        folder: the folder.
+        pattern: what its files are called.
+        unfinished: what files and folders are called that are still written to; those of killed processes go, too.
+        most_bytes: what all files together may take; None does not look.
+        spared: a file that stays, whatever its size.
+    """
+    for path in _listed(folder, unfinished):
+        if _age_s(path) > _LEFT_BEHIND_S:
+            shutil.rmtree(path, ignore_errors=True)
+            removed(path)
+    files = _listed(folder, pattern)
+    if most_bytes is None and len(files) <= MOST_FILES:
+        return
+    states = [(path, state) for path in files if (state := _state(path)) is not None]
+    states.sort(key=lambda entry: (entry[0] == spared, entry[1].st_mtime_ns), reverse=True)
+    total = 0
+    for place, (path, state) in enumerate(states):
+        total += state.st_size
+        if path != spared and (place >= MOST_FILES or (most_bytes is not None and total > most_bytes)):
+            removed(path)
+
+
+def removed(*paths: Path) -> None:
+    """Remove files; on Windows one that somebody reads cannot be, and goes the next time."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def touch(*paths: Path) -> None:
+    """Mark files as used now; where that may not be written, or one has just gone, who leaves first is left open."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def file_hash(path: Path, memory: Memory) -> str:
@@ -141,3 +194,22 @@ def _json(path: Path) -> dict[str, object] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _listed(folder: Path, pattern: str) -> tuple[Path, ...]:
+    try:
+        return tuple(folder.glob(pattern))
+    except OSError:
+        return ()  # another process has just removed it
+
+
+def _state(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None  # another process has just removed it
+
+
+def _age_s(path: Path) -> float:
+    state = _state(path)
+    return 0.0 if state is None else time.time() - state.st_mtime

@@ -190,7 +190,8 @@ class Decision:
         measured: what it did cost.
         rejected: choices that were not taken, with the reasons.
         sent: what left this machine, in words, bytes and whereto; empty means nothing.
-        placement: one line: which provider took how many operators, and with how many threads; empty where unknown.
+        placement: one line: which provider took how many operators, with how many threads, and where an answer took
+            several runs, how many samples at a time; empty where unknown.
     """
 
     requested: str

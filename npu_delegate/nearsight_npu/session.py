@@ -66,6 +66,9 @@ class Session:
         self._strict = strict
         self._falling = threading.Lock()
         self._closed = False
+        # Seconds of all runs; threads may lose some of them to each other, and nothing hangs on that.
+        self._ran_s = 0.0
+        self._batches: dict[tuple[str, str, int], int | None] = {}
         # What runs is let go when the session closes; what is known of it stays.
         self._way = opened.way
         self._stand: _Stand | None = self._standing(opened, ())
@@ -126,24 +129,38 @@ class Session:
             except TargetLostError as error:
                 stand = self._after(stand, error)
             else:
-                return found, self._decision(stand, checked, found, (time.perf_counter() - begin) * 1e3)
+                taken_s = time.perf_counter() - begin
+                self._ran_s += taken_s
+                return found, self._decision(stand, checked, found, taken_s * 1e3)
 
-    def batch(self, limit: int = LONGEST_BATCH) -> int:
+    def batch(self, limit: int = LONGEST_BATCH, after_s: float = 0.0) -> int:
         """Say of how many samples this graph does the most in a second here; measured once, then remembered.
 
         Args:
             limit: the longest batch to be considered.
+            after_s: seconds that runs of this session have to have taken before it is measured, so that whoever runs
+                little does not wait; until then the answer is what is remembered, or else the limit.
 
         Returns:
             A number of samples from 1 to `limit`; 1 for a graph whose first axes are not all free.
 
         Raises:
             InputMismatchError: if `limit` is not a whole number from 1.
-            TargetLostError: if the session is closed, or its target fails.
+            TargetLostError: if the session is closed, or the target fails and nothing may stand in for it.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InputMismatchError(f"batch(limit={limit!r}) was asked for; it is a whole number from 1; give one")
-        return self._candidates.batch(self._open().opened, limit)
+        stand, measure = self._open(), self._ran_s >= after_s
+        while True:
+            key = (stand.opened.way.target, stand.opened.way.precision, limit)
+            try:
+                # Kept even if unknown: asking the disk before each run would cost a run of a small graph 1 %.
+                if key not in self._batches or (self._batches[key] is None and measure):
+                    self._batches[key] = self._candidates.batch(stand.opened, limit, measure=measure)
+            except TargetLostError as error:
+                stand = self._after(stand, error)
+            else:
+                return self._batches[key] or limit
 
     def close(self) -> None:
         """Let the graph go; runs that have begun still end. Closing again does nothing."""

@@ -51,6 +51,7 @@ class FakeSession:
         target: str = "fake",
         precision: str = "fp32",
         model_hash: str = "0" * 64,
+        best_batch: int | None = None,
     ) -> None:
         """Say what it answers.
 
@@ -62,8 +63,10 @@ class FakeSession:
             target: what decisions name as the target.
             precision: what decisions name as the precision.
             model_hash: what decisions name as the model's hash.
+            best_batch: what `batch` gives; None gives its limit.
         """
         self._answer = answer
+        self._best_batch = best_batch
         self._closed = False
         self._lock = threading.Lock()
         self.calls: list[dict[str, Array]] = []
@@ -121,11 +124,13 @@ class FakeSession:
                 bytes_in=sum(array.nbytes for array in given.values()),
                 bytes_out=sum(array.nbytes for array in found.values()),
             ),
+            placement=self.placement,
         )
 
-    def batch(self, limit: int = LONGEST_BATCH) -> int:
-        """Give the limit: all batches take the same time here."""
-        return limit
+    def batch(self, limit: int = LONGEST_BATCH, after_s: float = 0.0) -> int:
+        """Give the best batch within the limit, as if it were remembered."""
+        del after_s
+        return min(limit, self._best_batch or limit)
 
     def close(self) -> None:
         """Refuse further runs, as a real session does."""

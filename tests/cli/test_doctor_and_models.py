@@ -45,6 +45,7 @@ def test_the_doctor_shows_what_was_measured_for_a_graph_and_which_choice_that_ma
     said = nearsight("doctor").out
     assert f"nano.image: {choice['taken']['precision']} on {choice['taken']['target']} with " in said
     assert "; not taken: " in said
+    assert f"choice     ok   {choice['words']}\n" in said
     assert ("measured again after a day" in said) == any(choice["doubtful"] for choice in found["choices"])
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
+import inspect
 import json
+import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +16,20 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from nearsight_npu import Delegate
+from nearsight.cli import quantize as command
+from nearsight.cli import stages
+from nearsight.cli.options import in_options
+from nearsight_npu import Delegate, quantize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+
+ARGUMENTS = inspect.signature(quantize).parameters
+
+
+@pytest.fixture(autouse=True)
+def _no_talk_however_slow_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "TALK_EVERY_S", float("inf"))
 
 
 def graph(path: Path, dtype: str, shape: list, nodes: list, weights: dict) -> Path:
@@ -148,22 +162,22 @@ def places(eye: Path, text: Path, album: Path, tmp_path: Path) -> dict[str, Path
         (("{eye}", "--calibration", "{empty}"), "no picture that can be read in"),
         ((".",), "there is no such file"),
         (("/",), "there is no such file"),
-        (("",), "model='' was asked for"),
+        (("",), "MODEL.onnx '' was asked for"),
         (("", "--calibration", "{album}"), "there is no such file"),
-        (("{text}", "--threads", "999999"), "threads=999999 was asked for; this machine has"),
-        (("{text}", "--percentile", "51"), "without method='percentile', so it would change nothing"),
-        (("{eye}", "--calibration", "{album}", "--percentile", "51"), "without method='percentile'"),
+        (("{text}", "--threads", "999999"), "--threads 999999 was asked for; this machine has"),
+        (("{text}", "--percentile", "51"), "without --method percentile, so it would change nothing"),
+        (("{eye}", "--calibration", "{album}", "--percentile", "51"), "without --method percentile"),
         (("{text}", "--method", "percentile"), "dynamic INT8, which takes no ranges"),
-        (("{text}", "--samples", "5"), "samples=5 was asked for without calibration data"),
+        (("{text}", "--samples", "5"), "--samples 5 was asked for without calibration data"),
         (("{eye}", "--calibration", "{album}", "--samples", "9" * 20), "it is a whole number from 1 to"),
         (("{eye}", "--calibration", "{album}", "--samples", "0"), "a count from 1 is wanted"),
         (("{eye}", "--calibration", "{album}", "--samples", "3"), "with 3 samples; at least 4 are needed"),
         (("{eye}", "--calibration", "{album}", "--keep-float", "trnk"), "no operator's name begins so"),
         (("{eye}", "--calibration", "{album}", "--out", "{empty}"), "is a folder; name a file in it"),
-        (("{text}", "--bits", "4"), "with mode='dynamic', where it would change nothing; it is for 'weights'"),
+        (("{text}", "--bits", "4"), "with --mode dynamic, where it would change nothing; give --mode weights"),
         (("{text}", "--mode", "int4"), "invalid choice: 'int4'"),
-        (("{text}", "--budget-mb", "1"), "mixed precision was asked for without calibration data"),
-        (("{eye}", "--calibration", "{album}", "--budget-mb", "-1"), "budget_mb=-1.0 was asked for"),
+        (("{text}", "--budget-mb", "1"), "asked for without calibration data; give --calibration"),
+        (("{eye}", "--calibration", "{album}", "--budget-mb", "-1"), "--budget-mb -1.0 was asked for"),
         (("{eye}", "--calibration", "{album}", "--budget-mb", "0.001"), "a file of 0.001 MB was asked for; the least"),
         (
             ("{eye}", "--calibration", "{album}", "--budget-ms", "1e-6"),
@@ -171,7 +185,25 @@ def places(eye: Path, text: Path, album: Path, tmp_path: Path) -> dict[str, Path
         ),
         (
             ("{eye}", "--calibration", "{album}", "--target", "tpu"),
-            "target='tpu' was asked for; there are cpu, openvino",
+            "--target tpu was asked for; there are cpu, openvino",
+        ),
+        (
+            ("{text}", "--target", "ax-650n"),
+            "--target ax-650n was asked for; that is a chip: simulated:AX650N computes its numbers on any machine",
+        ),
+        (("{eye}", "--calibration", "{album}", "--mode", "mixed"), "give --budget-mb, --budget-ms or --max-drop"),
+        (
+            ("{eye}", "--calibration", "{album}", "--max-drop", "1"),
+            "little of others; give --validation, or 40 samples or more",
+        ),
+        (
+            ("{eye}", "--calibration", "{album}", "--pareto", "{empty}/a b.svg"),
+            "a b.svg' was asked for with --mode static",
+        ),
+        (("{eye}", "--calibration", "{album}", "--keep-float", "", "trunk"), "--keep-float '' trunk was asked for"),
+        (
+            ("{eye}", "--calibration", "{album}", "--keep-float", "trunk", "head"),
+            "is left to make integer; give a shorter",
         ),
         (("{eye}", "--calibration", "{album}", "--scores", "z"), "outputs in floating point are y; name one of them"),
         (("{text}", "--validation", "{album}"), "a folder of pictures fits uint8 (n, height, width, 3) only"),
@@ -186,7 +218,59 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert answer.out == ""
     assert answer.err.count("\n") == 1
     assert said in answer.err
+    assert not re.search(rf"\b({'|'.join(ARGUMENTS)})=", answer.err)
     assert list(tmp_path.glob("*.int8.onnx")) == []
+
+
+def messages() -> Iterator[str]:
+    """Every text with more than one word in it that the quantizer's modules hold, and that does not only describe."""
+    folder = Path(str(inspect.getsourcefile(quantize))).parent
+    for path in folder.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in described | parts:
+                text = node.value
+            else:
+                continue
+            if " " in text:
+                yield text
+
+
+def test_whatever_a_message_asks_for_there_is_an_option_for() -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    options = {action.dest for action in parser._actions}
+    named = [
+        (name, text) for text in messages() for name in re.findall(r"(?<![\w.-])(\w+)=", text) if name in ARGUMENTS
+    ]
+
+    assert {"calibration", "max_drop", "keep_float"} <= {name for name, _ in named} & options
+    # What only Python can ask for is spoken of only where it was given.
+    assert all(name in options or text.startswith(f"{name}={{}}") or "kinds= or" in text for name, text in named)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("give calibration=, or mode='dynamic'", "give --calibration, or --mode dynamic"),
+        ("max_drop=0.05 was asked for; give validation=", "--max-drop 0.05 was asked for; give --validation"),
+        ("a larger max_drop=", "a larger --max-drop"),
+        ("in float (keep_float=), or", "in float (--keep-float), or"),
+        ("keep_float=('a b', 'c') was", "--keep-float 'a b' c was"),
+        ("no more than max_drop=0.5; more", "no more than --max-drop 0.5; more"),
+        ("x.max_drop=1, sum-max_drop=1, maxdrop=1", "x.max_drop=1, sum-max_drop=1, maxdrop=1"),
+        ("/data/mode=fast/a.onnx and mode=fast/b.onnx", "/data/mode=fast/a.onnx and mode=fast/b.onnx"),
+        ("'mode=fast' was to be quantized", "'mode=fast' was to be quantized"),
+    ],
+)
+def test_arguments_are_spelt_as_options(message: str, said: str) -> None:
+    options = {name: f"--{name.replace('_', '-')}" for name in ("calibration", "mode", "max_drop", "validation")}
+
+    assert in_options(message, {**options, "keep_float": "--keep-float"}) == said
 
 
 @pytest.mark.parametrize("pictures", [False, True])
@@ -222,7 +306,7 @@ def test_a_file_that_grows_is_called_larger_and_warned_of(nearsight: Callable, t
     assert said.code == 0
     assert "times the size" in said.out.splitlines()[1]
     assert "the file became no smaller" in said.err
-    assert "give calibration= for static INT8" in said.err
+    assert "give --calibration for static INT8" in said.err
 
 
 def test_the_installed_command_keeps_the_tool_s_talk_off_its_output(
@@ -277,7 +361,7 @@ def test_the_smallest_file_within_the_drop_is_found_and_the_verdict_shown(
         sizes[drop] = eye.with_name("eye.mixed.onnx").stat().st_size
         verdict = next(line for line in said.out.splitlines() if line.startswith("verdict"))
         assert "verdict   by output error: lost 0.0" in verdict
-        assert f"accepted: the upper end is no more than max_drop={drop}" in verdict
+        assert f"accepted: the upper end is no more than --max-drop {drop}" in verdict
         assert any(f"({path.name})" in said.out for path in album.glob("*.jpg"))
 
     assert sizes[0.5] < sizes[0.001] < eye.stat().st_size
@@ -303,3 +387,39 @@ def test_scores_and_targets_are_told(nearsight: Callable, eye: Path, album: Path
     assert said.out.splitlines()[-1].startswith("operators ")
     assert " in INT16; in float: " in said.out
     assert "'y'" in said.out + said.err
+
+
+def test_a_log_hears_of_each_stage_once_and_a_program_of_none(
+    nearsight: Callable, eye: Path, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "TALK_EVERY_S", 0.0)
+    # A size of its own: a file that was made by another test is not measured again.
+    words = ("quantize", eye, "--calibration", album, "--budget-mb", 0.55 * eye.stat().st_size / 1e6)
+
+    told = [line.removeprefix("nearsight: ") for line in nearsight(*words).err.splitlines()]
+    quiet = nearsight(*words, "--json")
+
+    expected = ["reading the model", "reading samples", "rounding weights", "measuring groups of operators 0 of 2"]
+    assert [line for line in told if line in expected] == expected
+    assert len(told) == len({line.partition(" 0 of ")[0] for line in told})
+    assert (json.loads(quiet.out)["mode"], quiet.err) == ("mixed", "")
+
+
+def test_a_person_sees_what_is_being_done(on_a_terminal: Callable, eye: Path, album: Path) -> None:
+    code, shown = on_a_terminal("quantize", eye, "--calibration", album, "--json", stream="stderr", columns=100)
+
+    assert code == 0
+    assert "0:00:0" in shown
+
+
+def test_the_written_file_has_a_row_among_what_could_be_had(
+    nearsight: Callable, eye: Path, album: Path, tmp_path: Path
+) -> None:
+    budget = 0.6 * eye.stat().st_size / 1e6
+
+    said = nearsight("quantize", eye, "--calibration", album, "--budget-mb", budget, "--pareto", tmp_path / "p.svg")
+
+    assert said.code == 0, said.err
+    (row,) = [line for line in said.out.splitlines() if "(written)" in line]
+    assert f"{eye.with_name('eye.mixed.onnx').stat().st_size / 1e6:.2f}" in row.split()
+    assert "(written)</text>" in (tmp_path / "p.svg").read_text(encoding="utf-8")

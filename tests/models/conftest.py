@@ -79,6 +79,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers one request, well or badly."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each body waits 40 ms for the headers before it to be acknowledged
     hub: Hub
 
     def log_message(self, *_: object) -> None:

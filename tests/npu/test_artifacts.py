@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nearsight_npu import memory
 from nearsight_npu.quantization import artifacts
 from nearsight_npu.quantization.artifacts import Artifacts, samples_hash, wish
 
@@ -102,6 +103,20 @@ def test_a_file_beyond_the_bound_is_not_kept_and_drives_nothing_out(tmp_path: Pa
 
     assert said == "2 MB are more than the cache holds (1 MB)"
     assert kept.take("small", tmp_path / "out") == {}
+
+
+def test_wishes_that_one_file_grants_are_bounded_in_number_too(
+    tmp_path: Path, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MOST_FILES", 3)
+    kept = Artifacts(tmp_path / "cache")
+    for number in range(5):
+        kept.keep(f"key {number}", made(), FACTS)
+
+    granted = [kept.take(f"key {number}", tmp_path / "out") is not None for number in range(5)]
+
+    assert granted.count(True) == 3
+    assert granted[-1]
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_not_raised(tmp_path: Path, made: Callable[..., Path]) -> None:

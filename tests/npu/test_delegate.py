@@ -229,10 +229,45 @@ def test_a_number_of_threads_is_a_whole_number_from_one(threads: Any) -> None:
         Delegate(threads=threads)
 
 
-@pytest.mark.parametrize("files", [{}, {"fp32": "a.onnx"}])
-def test_a_precision_that_is_not_there_is_refused(files: dict[str, str]) -> None:
-    with pytest.raises(InputMismatchError, match=r"'int8' was asked for; the files are of (none|fp32)"):
-        Delegate().load(files, "int8")
+@pytest.mark.parametrize("target", [5, None, ["cpu", 3], b"cpu", object, [None], {}.keys])
+def test_what_is_no_target_is_refused_in_one_line(target: Any) -> None:
+    with pytest.raises(InputMismatchError, match=r"^target=.* was given; it is the name of a target, such as 'auto'"):
+        Delegate(target)
+
+
+@pytest.mark.parametrize("files", [[], {}, None, "", 5, {"fp32": None}, {"fp32": ""}, ["a.onnx"], b"a model" * 999])
+def test_what_is_no_file_is_refused_in_one_line(files: Any) -> None:
+    with pytest.raises(InputMismatchError, match=r"^files=.* was given; it is the path of an ONNX file") as caught:
+        Delegate().load(files)
+
+    assert len(str(caught.value)) < 200
+
+
+def test_other_arguments_of_another_kind_are_refused_in_one_line(
+    linear: Callable[..., Path], delegate: Callable[..., Delegate]
+) -> None:
+    with pytest.raises(InputMismatchError, match=r"^golden=5 was given; it is a nearsight_npu.Golden"):
+        delegate("cpu").load(linear(), golden=5)
+    with pytest.raises(InputMismatchError, match=r"^policy='strict' was given; it is a nearsight_npu.Policy"):
+        Delegate(policy="strict")
+    with pytest.raises(InputMismatchError, match=r"^file=\[\] was given; it is the path of an ONNX file; give one"):
+        prove([], "golden.npz")
+    with pytest.raises(InputMismatchError, match=r"^golden=\[\] was given"):
+        prove(linear(), [])
+    with pytest.raises(InputMismatchError, match=r"^target=5 was given"):
+        prove(linear(), "golden.npz", target=5)
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing_once() -> None:
+    with pytest.raises(UnreadableGraphError) as caught:
+        Delegate(["cpu", "reference"]).load("nowhere.onnx")
+
+    assert str(caught.value).count("nowhere.onnx") == 1
+
+
+def test_a_precision_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputMismatchError, match=r"'int8' was asked for; the files are of fp32"):
+        Delegate().load({"fp32": "a.onnx"}, "int8")
 
 
 def test_a_file_must_have_the_hash_that_is_expected(

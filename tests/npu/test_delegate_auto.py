@@ -25,8 +25,10 @@ from nearsight_npu.targets.target import Setup
 from nearsight_npu.testing import FakeTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from nearsight_npu.targets.target import Program
 
 WEIGHTS = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
 X = np.ones((1, 6), np.float32)
@@ -328,7 +330,7 @@ def test_where_nothing_can_be_used_the_error_says_so(
 ) -> None:
     with pytest.raises(UnplaceableError, match=r"anything on a: .* use target='cpu' \| anything on b: "):
         delegate([FakeTarget("a", available=False), FakeTarget("b", available=False)]).load(linear())
-    with pytest.raises(UnreadableGraphError, match=r"fp32 on a: .*gone\.onnx.* \| fp32 on b: "):
+    with pytest.raises(UnreadableGraphError, match=r"gone\.onnx was to be loaded; it cannot be read"):
         delegate([FakeTarget("a"), FakeTarget("b")]).load({"fp32": tmp_path / "gone.onnx"})
 
 
@@ -373,6 +375,35 @@ def test_the_best_batch_is_measured_once(delegate: Callable[..., Delegate], line
     assert session.batch(8) == delegate(target).load(linear()).batch(8) == 8
     assert target.runs == runs
     assert session.batch(1) == 1
+
+
+def test_a_batch_is_not_measured_for_those_who_run_little(
+    delegate: Callable[..., Delegate], linear: Callable[..., Path]
+) -> None:
+    class Plodding(FakeTarget):
+        """Takes as long for a sample in a batch as for one alone."""
+
+        def compile_as(self, path: Path, setup: Setup) -> Program:
+            program = super().compile_as(path, setup)
+            run = program.run
+
+            def one_by_one(arrays: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+                parts = [run({"x": row[None]}, outputs)["y"] for row in arrays["x"]]
+                return {"y": np.concatenate(parts)}
+
+            program.run = one_by_one
+            return program
+
+    target, path = Plodding(delay_s=SLOW_S), linear()
+    session = delegate(target).load(path)
+    runs = target.runs
+
+    assert session.batch(4, after_s=3600) == session.batch(4, after_s=3600) == 4
+    assert target.runs == runs
+    session.run({"x": X})
+    assert session.batch(4, after_s=SLOW_S) == 1
+    assert target.runs > runs + 1
+    assert delegate(target).load(path).batch(4, after_s=3600) == 1
 
 
 def test_a_graph_of_a_fixed_length_has_a_batch_of_one(

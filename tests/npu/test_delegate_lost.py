@@ -75,6 +75,21 @@ def test_a_lost_target_is_replaced_by_the_next_and_named_from_then_on(
         assert told.placement.startswith("other: ")
 
 
+def test_a_target_that_is_lost_while_its_batch_is_measured_is_replaced(
+    delegate: Callable[..., Delegate], linear: Callable[..., Path], golden: Golden
+) -> None:
+    chip, other = FakeTarget("chip"), FakeTarget("other", delay_s=SLOW_S)
+    session = delegate([chip, other]).load(linear(), "fp32", golden)
+    chip.lost = True
+
+    with pytest.warns(NearsightDelegateWarning, match="chip was lost"):
+        batch = session.batch(4)
+
+    # Each run takes as long as any other there.
+    assert batch == 4
+    assert session.target == "other"
+
+
 def test_no_file_is_called_slower_on_a_target_that_was_lost(
     delegate: Callable[..., Delegate], linear: Callable[..., Path], golden: Golden
 ) -> None:

@@ -183,10 +183,10 @@ def test_those_that_wait_behind_a_call_that_hangs_are_released_with_it(go: threa
 def test_waiting_for_others_does_not_count_against_the_deadline() -> None:
     class Slow(Doubling):
         def run(self, arrays: dict[str, np.ndarray], outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
-            time.sleep(0.5)
+            time.sleep(0.3)
             return super().run(arrays, outputs)
 
-    guarded = Guarded(Slow, 2.0, "doubling.onnx on npu")
+    guarded = Guarded(Slow, 1.2, "doubling.onnx on npu")
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda value: guarded.run(floats(value), ("y",))["y"].item(), range(5)))
 
@@ -267,14 +267,14 @@ def test_the_rest_of_an_interrupted_call_does_not_count_against_the_next_ones_de
     class Slow(Doubling):
         def run(self, arrays: dict[str, np.ndarray], outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
             if arrays["x"][0] == 3:
-                time.sleep(2.0)
+                time.sleep(1.2)
             return super().run(arrays, outputs)
 
     def make() -> Doubling:
         made.append(Slow(go=go))
         return made[0]
 
-    guarded = Guarded(make, 3.0, "doubling.onnx on npu")
+    guarded = Guarded(make, 2.0, "doubling.onnx on npu")
 
     def press_ctrl_c() -> None:
         made[0].begun.wait()
@@ -286,7 +286,7 @@ def test_the_rest_of_an_interrupted_call_does_not_count_against_the_next_ones_de
     with pytest.raises(KeyboardInterrupt):
         guarded.run(HANG, ("y",))
     presser.join()
-    threading.Timer(2.0, go.set).start()
+    threading.Timer(1.2, go.set).start()
 
     assert guarded.run(floats(3), ("y",))["y"] == [6]
     guarded.close()

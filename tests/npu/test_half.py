@@ -10,9 +10,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nearsight_npu.errors import QuantizationError
-from nearsight_npu.quantization.half import write_computing_half, write_half
+from nearsight_npu.quantization.groups import group
+from nearsight_npu.quantization.half import widen_tables, write_computing_half, write_half
 from nearsight_npu.quantization.ranges import take_ranges
+from nearsight_npu.quantization.sizes import plan_bytes
 from nearsight_npu.quantization.source import inspect, prepare
+from nearsight_npu.quantization.writing import write_plan
 from nearsight_npu.targets.cpu import CpuTarget
 
 if TYPE_CHECKING:
@@ -178,3 +181,113 @@ def test_a_graph_with_branches_is_refused(saved: Callable[..., Path], tmp_path: 
 
     with pytest.raises(QuantizationError, match=r"a branch \(If, Loop\) takes"):
         write_computing_half(prepared, tmp_path / "half.onnx")
+
+
+IDS = {"ids": np.array([[3, 0, 499, 7]])}
+
+
+@pytest.fixture
+def words(saved: Callable[..., Path], tmp_path: Path) -> Callable[..., Prepared]:
+    """Prepare a graph that looks words up in a table of FP16 and multiplies what it made of them with a matrix."""
+
+    def make(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",), kind: str = "float16") -> Prepared:
+        numbers = np.random.default_rng(0)
+        weights = {
+            "table": numbers.standard_normal((500, 32)).astype(kind),
+            "w": numbers.standard_normal((32, 32)).astype(np.float32),
+        }
+        product = helper.make_node("MatMul", ["full", "w"], ["y"], name="product")
+        types = {"y": "float32", "full": "float32", "rows": kind, "doubled": kind}
+        ports = [(name, types[name], None) for name in outputs]
+        path = saved([*nodes, product], [("ids", "int64", ("n", "t"))], ports, weights)
+        (tmp_path / "ready").mkdir()
+        return prepare(path, inspect(path, "static"), tmp_path / "ready")
+
+    return make
+
+
+LOOKUP = helper.make_node("Gather", ["table", "ids"], ["rows"], name="words")
+CAST = helper.make_node("Cast", ["rows"], ["full"], name="full", to=TensorProto.FLOAT)
+
+
+def answer(path: Path) -> np.ndarray:
+    return CpuTarget().compile(path).run(IDS, ("y",))["y"]
+
+
+@pytest.mark.parametrize("choice", ["fp32", "fp16", "w8", "w4"])
+def test_a_table_that_is_looked_up_in_fp16_takes_part_in_a_plan(
+    choice: str, words: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    narrow = words(LOOKUP, CAST, outputs=("y", "full"))
+    wanted, size = answer(narrow.path), narrow.path.stat().st_size
+
+    wide = widen_tables(narrow)
+    groups = group(wide)
+    write_plan(wide, groups, {"words": choice}, tmp_path / "q.onnx")
+
+    assert [found.name for found in groups] == ["words", "product"]
+    np.testing.assert_array_equal(answer(wide.path), wanted)
+    model = onnx.load(tmp_path / "q.onnx")
+    onnx.checker.check_model(model)
+    given, moved = (tmp_path / "q.onnx").stat().st_size, np.abs(answer(tmp_path / "q.onnx") - wanted).max()
+    assert plan_bytes(wide, groups, {"words": choice}) == pytest.approx(given, rel=0.03)
+    if choice in {"fp32", "fp16"}:  # as it was: no larger, and not a bit moves
+        assert moved == 0
+        assert given <= 1.03 * size
+        assert [node.op_type for node in model.graph.node] == ["Gather", "Cast", "MatMul"]
+    else:
+        assert 0 < moved <= {"w8": 0.02, "w4": 0.3}[choice] * np.abs(wanted).max()
+        assert given < size
+
+
+def test_a_table_that_no_group_has_stays_in_fp16(words: Callable[..., Prepared], tmp_path: Path) -> None:
+    wide = widen_tables(words(LOOKUP, CAST))
+    (product,) = [found for found in group(wide) if found.kind == "matmul"]
+
+    write_plan(wide, [product], {}, tmp_path / "q.onnx")
+
+    types = [weight.data_type for weight in onnx.load(tmp_path / "q.onnx").graph.initializer if weight.dims[0] == 500]
+    assert types == [TensorProto.FLOAT16]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "kind"),
+    [
+        pytest.param((LOOKUP, CAST), ("y", "rows"), "float16", id="whose rows are an output"),
+        pytest.param((LOOKUP, CAST), ("y",), "int64", id="of whole numbers"),
+        pytest.param(
+            (LOOKUP, CAST, helper.make_node("Add", ["rows", "rows"], ["doubled"], name="twice")),
+            ("y", "doubled"),
+            "float16",
+            id="whose rows are computed with in FP16",
+        ),
+        pytest.param(
+            (
+                LOOKUP,
+                helper.make_node("Transpose", ["rows"], ["turned"], name="turn", perm=[1, 0, 2]),
+                helper.make_node("Cast", ["turned"], ["full"], name="full", to=TensorProto.FLOAT),
+            ),
+            ("y",),
+            "float16",
+            id="whose rows are cast later",
+        ),
+    ],
+)
+def test_a_table_stays_as_it_is(
+    nodes: tuple[onnx.NodeProto, ...], outputs: tuple[str, ...], kind: str, words: Callable[..., Prepared]
+) -> None:
+    narrow = words(*nodes, outputs=outputs, kind=kind)
+
+    assert widen_tables(narrow) == narrow
+
+
+def test_a_table_in_half_precision_is_cast_behind_the_look_up(words: Callable[..., Prepared], tmp_path: Path) -> None:
+    wide = words(helper.make_node("Gather", ["table", "ids"], ["full"], name="words"), kind="float32")
+
+    assert write_half(wide, tmp_path / "half.onnx") == ("table", "w")
+
+    nodes = {node.output[0]: node for node in onnx.load(tmp_path / "half.onnx").graph.node}
+    assert nodes["full"].op_type == "Cast"
+    assert nodes[nodes["full"].input[0]].op_type == "Gather"
+    wanted = answer(wide.path)
+    assert 0 < np.abs(answer(tmp_path / "half.onnx") - wanted).max() <= 2**-9 * np.abs(wanted).max()

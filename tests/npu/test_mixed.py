@@ -426,6 +426,20 @@ def test_a_file_that_several_budgets_lead_to_is_one_row(products: Prepared, tmp_
     assert row.name == words.FP16
 
 
+def test_a_file_that_was_written_is_marked_and_a_row_more_only_if_unlike_the_others(
+    products: Prepared, tmp_path: Path
+) -> None:
+    mixer = mixer_of(products, sentences(12), tmp_path, choices=(words.FP32, words.W4), compensate=False)
+    mixer.write(mixer.uniform(words.W4), tmp_path / "same.onnx")
+    mixer.write({group.name: words.FP16 for group in mixer.groups}, tmp_path / "other.onnx")
+    for file, name, count in (("same.onnx", words.W4, 3), ("other.onnx", "mine.onnx", 4)):
+        rows = curve(mixer, sentences(8), tmp_path, steps=1, written=("mine.onnx", tmp_path / file))
+
+        assert ([row.name for row in rows if row.written], len(rows)) == ([name], count)
+        (line,) = [line for line in table(rows) if "(written)" in line]
+        assert name in line
+
+
 def test_a_mixed_row_bears_the_size_that_it_has(products: Prepared, tmp_path: Path) -> None:
     mixer = mixer_of(products, sentences(12), tmp_path, choices=(words.FP32, words.W4), compensate=False)
 

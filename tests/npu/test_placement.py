@@ -20,7 +20,9 @@ from nearsight_npu.placement import (
     typical,
     worth_setting_up,
 )
+from nearsight_npu.policy import Rejected
 from nearsight_npu.targets.target import Setup
+from nearsight_npu.tuning import Choice
 
 MILLISECONDS = st.floats(0.01, 1e4)
 SETUPS = st.one_of(st.none(), st.builds(Setup, threads=st.integers(1, 8), spinning=st.booleans()))
@@ -186,3 +188,21 @@ def test_a_damaged_trial_is_no_trial(damage: Any) -> None:
 
     assert Trial.from_dict(whole) is not None
     assert Trial.from_dict({**whole, **damage} if damage and "target" not in damage else damage) is None
+
+
+def test_a_choice_is_told_in_one_line() -> None:
+    trials = (
+        Trial(target="cpu", precision="int8", setup=Setup(threads=2, spinning=False), times_ms=(2.0, 2.5)),
+        Trial(target="openvino", precision="fp16"),
+    )
+    refused = (Rejected(target="qnn", precision="", reason="not here"),)
+    facts: dict[str, Any] = {"name": "tower", "files": {}, "setups": (), "measured_at": "2026-11-27T12:00:59+00:00"}
+
+    full = Choice(trials=trials, refused=refused, doubtful=True, **facts)
+
+    assert str(full) == (
+        f"tower: {trials[0]}, 2.00 ms; not taken: fp16 on openvino; refused: anything on qnn (not here) "
+        "(2026-11-27T12:00; too close or too disturbed to be sure: measured again after a day)"
+    )
+    assert str(Choice(trials=trials[:1], **facts)) == f"tower: {trials[0]}, 2.00 ms (2026-11-27T12:00)"
+    assert str(Choice(trials=(), **facts)) == "tower: nothing (2026-11-27T12:00)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from nearsight_npu import probe
 from nearsight_npu.errors import UnplaceableError
+from nearsight_npu.targets.chips import chips, targets_for
 from nearsight_npu.targets.machine import Machine
 from nearsight_npu.targets.probe import TARGETS, automatic, target_named
 
@@ -109,3 +111,25 @@ def test_an_installed_package_is_found_without_importing_it() -> None:
 def vendor(folder: Path, number: str) -> None:
     folder.mkdir(parents=True)
     (folder / "vendor").write_text(f"{number}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("AX650N", "simulated:AX650N computes its numbers on any machine, axera runs on the chip itself"),
+        ("ax620e", "simulated:AX630C computes its numbers on any machine, axera runs on the chip itself"),
+        ("axera:AX8850", "simulated:AX8850 computes"),
+        ("Intel NPU", "simulated:Intel-NPU computes its numbers on any machine, openvino:npu runs on the chip itself"),
+        ("HTP", "simulated:Qualcomm-HTP computes its numbers on any machine, qnn runs on the chip itself"),
+    ],
+)
+def test_a_chip_that_is_named_alone_leads_to_its_targets(name: str, said: str) -> None:
+    with pytest.raises(UnplaceableError, match=f"target '{name}' was asked for; that is a chip: {said}"):
+        target_named(name)
+
+
+def test_every_chip_names_targets_that_there_are() -> None:
+    for chip in chips():
+        named = re.findall(r"(\S+) (?:computes|runs)", targets_for(chip.name))
+
+        assert [target_named(name).name for name in named] == [f"simulated:{chip.name}", chip.target]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,25 +198,18 @@ def _quiet_quantizer() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Trial:
-    """One random network with its golden set, and the draws for spoiling it."""
+    """One random network with its golden set, another one, and the draws for spoiling it."""
 
     seed: int
     draw: np.random.Generator
     honest: Network
     golden: Golden
+    another: Network
 
     @classmethod
     def of(cls, seed: int) -> Trial:
-        draw = np.random.default_rng(seed)
-        honest = network(draw)
-        pixels = pictures(draw, SAMPLES)
-        golden = Golden(
-            inputs={"pixels": pixels},
-            outputs={"embedding": answers(honest.model(), pixels)},
-            rank="embedding",
-            other=draw.standard_normal((12, WIDTH)).astype(np.float32),
-        )
-        return cls(seed, draw, honest, golden)
+        trial = drawn(seed)
+        return replace(trial, draw=copy.deepcopy(trial.draw))
 
     def changed(self, **weights: np.ndarray) -> Network:
         dotted = {name.replace("__", "."): array for name, array in weights.items()}
@@ -249,8 +244,23 @@ class Trial:
             "zeroed layer": self.changed(**{convolution.replace(".", "__"): np.zeros_like(weights[convolution])}),
             "permuted outputs": self.changed(out__w=weights["out.w"][order], out__b=weights["out.b"][order]),
             "not a number": self.changed(**{convolution.replace(".", "__"): broken}),
-            "another network": network(draw),
+            "another network": self.another,
         }
+
+
+@lru_cache(maxsize=32)
+def drawn(seed: int) -> Trial:
+    """Draw what takes long, once for all tests of a tenth."""
+    draw = np.random.default_rng(seed)
+    honest = network(draw)
+    pixels = pictures(draw, SAMPLES)
+    golden = Golden(
+        inputs={"pixels": pixels},
+        outputs={"embedding": answers(honest.model(), pixels)},
+        rank="embedding",
+        other=draw.standard_normal((12, WIDTH)).astype(np.float32),
+    )
+    return Trial(seed, draw, honest, golden, another=network(np.random.default_rng((seed, 1))))
 
 
 def refused(load: Callable[[Path], object], path: Path, error: type[Exception] = ProofFailedError) -> bool:

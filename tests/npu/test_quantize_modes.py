@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from nearsight_npu import Delegate, quantize
+from nearsight_npu import Delegate, Progress, quantize
 from nearsight_npu.errors import QuantizationError, UnplaceableError
+from nearsight_npu.quantization import limits
 from nearsight_npu.quantization.limits import smallest
 from nearsight_npu.quantization.settings import Settings
 
@@ -154,15 +155,18 @@ def test_every_method_is_recorded_and_runs(method: str, eye: Path, tmp_path: Pat
         ({"bits": 3, "mode": "weights"}, "bits=3 was asked for; there are 4, 8; choose"),
         ({"bits": True, "mode": "weights"}, "bits=True was asked for"),
         ({"block": 31, "mode": "weights"}, "there are 16, 32, 64, 128; choose"),
-        ({"bits": 4}, "bits=4 was asked for with mode='dynamic', where it would change nothing; it is for 'weights'"),
-        ({"mode": "half", "method": "mse"}, "it is for 'static' and 'mixed'; leave it out"),
+        ({"bits": 4}, "bits=4 was asked for with mode='dynamic', where it would change nothing; give mode='weights'"),
+        ({"mode": "half", "method": "mse"}, "give mode='static' or mode='mixed', or leave it out"),
         ({"mode": "half", "kinds": {"MatMul", "Add"}}, "kinds=['Add', 'MatMul'] was asked for with mode='half'"),
-        ({"mode": "weights", "activations": "u8"}, "it is for 'static'"),
+        ({"mode": "weights", "activations": "u8"}, "give mode='static', or leave it out"),
         ({"activations": "s4", "calibration": rows(8)}, "there are u8, s8, u16; choose"),
         ({"activations": "u16", "calibration": rows(8), "target": "openvino"}, "would make a16w8; what runs there is"),
         ({"mode": "weights", "target": "qnn"}, "what runs there is s8w8, a16w8, a8w8; choose another mode="),
         ({"target": "tpu", "calibration": rows(8)}, "there are cpu, openvino, qnn, axera, simulated:<chip>; choose"),
-        ({"target": "simulated:none", "calibration": rows(8)}, "'none'"),
+        (
+            {"target": "simulated:none", "calibration": rows(8)},
+            "target='simulated:none' was asked for; there are AX650N",
+        ),
         ({"mode": "mixed", "calibration": rows(8)}, "give budget_mb=, budget_ms= or max_drop="),
         ({"budget_mb": 1}, "mixed precision was asked for without calibration data"),
         ({"budget_mb": 1, "budget_ms": 1, "calibration": rows(8)}, "one of them can lead"),
@@ -170,7 +174,7 @@ def test_every_method_is_recorded_and_runs(method: str, eye: Path, tmp_path: Pat
         ({"budget_mb": "1", "calibration": rows(8)}, "budget_mb='1' was asked for"),
         ({"max_drop": float("nan"), "calibration": rows(8)}, "max_drop=nan was asked for"),
         ({"max_drop": -1, "calibration": rows(8)}, "max_drop=-1 was asked for"),
-        ({"budget_mb": 1, "mode": "static", "calibration": rows(8)}, "it is for 'mixed'; leave it out"),
+        ({"budget_mb": 1, "mode": "static", "calibration": rows(8)}, "give mode='mixed', or leave it out"),
         (
             {"budget_ms": 5, "calibration": rows(8), "target": "qnn"},
             "whose time cannot be measured here; give budget_mb=",
@@ -395,7 +399,7 @@ def test_the_smallest_file_inside_the_drop_is_written(layered: Path, tmp_path: P
     assert not (tmp_path / "none.onnx").exists()
 
 
-def test_a_model_that_looks_words_up_in_half_precision_becomes_mixed_all_the_same(
+def test_a_table_that_is_looked_up_in_half_precision_becomes_smaller_too(
     saved: Callable[..., Path], tmp_path: Path
 ) -> None:
     numbers = np.random.default_rng(3)
@@ -411,11 +415,12 @@ def test_a_model_that_looks_words_up_in_half_precision_becomes_mixed_all_the_sam
     model = saved(nodes, [("ids", "int64", ("n", "t"))], [("y", "float32", ("n", "t", 64))], weights)
     texts = [{"ids": numbers.integers(0, 100, (1, 5))} for _ in range(40)]
 
-    report = quantize(model, tmp_path / "q.onnx", calibration=texts, budget_mb=0.65 * model.stat().st_size / 1e6)
+    report = quantize(model, tmp_path / "q.onnx", calibration=texts, budget_mb=0.4 * model.stat().st_size / 1e6)
 
-    assert set(report.plan) == {"product"}
-    assert report.bytes_after <= 0.65 * model.stat().st_size
-    assert report.verdict.drop < 0.1
+    assert set(report.plan) == {"words", "product"}
+    assert report.plan["words"] in {"w8", "w4"}
+    assert report.bytes_after <= 0.4 * model.stat().st_size
+    assert report.verdict.drop < 0.2
 
 
 def test_what_stays_in_float_is_in_no_plan(eye: Path, tmp_path: Path) -> None:
@@ -434,6 +439,72 @@ def test_a_budget_of_time_is_kept_as_it_was_measured(eye: Path, tmp_path: Path) 
     assert report.verdict.drop < 1e-5
 
 
+def test_static_int8_is_written_where_it_is_quick_enough_and_errs_less_than_what_is_mixed(
+    layered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FOR_TIME", ("w4",))  # which errs more
+
+    report = quantize(layered, tmp_path / "q.onnx", calibration=rows(40), budget_ms=10_000, cache_dir=tmp_path / "c")
+
+    quantize(layered, tmp_path / "static.onnx", calibration=rows(40))
+    assert report.plan == {"first": "a8w8", "second": "a8w8"}
+    assert (tmp_path / "q.onnx").read_bytes() == (tmp_path / "static.onnx").read_bytes()
+
+
+def test_stages_are_told_in_order_and_counted_to_their_end(layered: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
+
+    quantize(
+        layered,
+        tmp_path / "q.onnx",
+        calibration=rows(60),
+        budget_mb=0.5 * layered.stat().st_size / 1e6,
+        pareto=tmp_path / "what.svg",
+        layers=True,
+        cache_dir=tmp_path / "cache",
+        progress=told.append,
+    )
+
+    assert list(dict.fromkeys(one.stage for one in told)) == [
+        "reading the model",
+        "reading samples",
+        "rounding weights",
+        "measuring groups of operators",
+        "measuring around the plan",
+        "running the model",
+        "running what was written",
+        "timing both",
+        "judging",
+        "looking into layers",
+        "making files to choose from",
+        "timing files to choose from",
+        "comparing files to choose from",
+    ]
+    last = {one.stage: one for one in told}
+    assert all(one.done == one.total for one in last.values() if one.total is not None)
+    assert (last["reading samples"].done, last["measuring groups of operators"].total) == (60, 2)
+
+
+def test_searching_for_the_smallest_file_is_told(eye: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
+
+    quantize(eye, tmp_path / "q.onnx", calibration=views(80), max_drop=0.5, progress=told.append)
+
+    tried = [one.done for one in told if one.stage in {"searching for the smallest file", "accepting a file"}]
+    assert tried == list(range(len(tried)))
+    assert len({one.stage for one in told} & {"searching for the smallest file", "accepting a file"}) == 2
+
+
+def test_a_fault_of_the_caller_s_own_function_goes_through(layered: Path, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        raise KeyError(progress.stage)
+
+    with pytest.raises(KeyError, match="reading the model"):
+        quantize(layered, tmp_path / "q.onnx", progress=stop)
+
+    assert not (tmp_path / "q.onnx").exists()
+
+
 def test_what_else_could_be_had_is_drawn_and_told(layered: Path, tmp_path: Path) -> None:
     budget = 0.5 * layered.stat().st_size / 1e6
 
@@ -447,6 +518,10 @@ def test_what_else_could_be_had_is_drawn_and_told(layered: Path, tmp_path: Path)
     drawn = (tmp_path / "what.svg").read_text(encoding="utf-8")
     assert drawn.startswith("<svg")
     assert all(name in drawn for name in names)
+    (written,) = [row for row in report.pareto if row.written]
+    assert written.mb * 1e6 == pytest.approx((tmp_path / "q.onnx").stat().st_size)
+    assert f">{written.name} (written)</text>" in drawn
+    assert drawn.count('fill="none" stroke="#c92a2a" stroke-width="2"') == 2  # for MB and for ms
     assert json.loads(json.dumps(report.to_dict()))["pareto"][0]["mb"] == report.pareto[0].mb
 
 

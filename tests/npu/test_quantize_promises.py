@@ -17,10 +17,10 @@ from onnx import helper
 from nearsight_npu import quantize
 from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization.artifacts import Artifacts
-from nearsight_npu.quantization.latency import slowness
+from nearsight_npu.quantization.latency import Timing, slowness
 from nearsight_npu.quantization.limits import Mixing, downwards
 from nearsight_npu.quantization.recalibration import Step, insert, step_bytes
-from nearsight_npu.quantization.report import Timing, _changed
+from nearsight_npu.quantization.report import _changed
 from nearsight_npu.quantization.verdict import judge
 from nearsight_npu.targets.cpu import CpuTarget
 

@@ -79,6 +79,14 @@ def refusal(model: Path, **arguments: Any) -> str:
         ({"calibration": [{"x": np.zeros((1, 8))}]}, "sample 0: input 'x' is float64 (1, 8); float32"),
         ({"calibration": [*rows(2), {"x": np.full((1, 8), np.nan, np.float32)}]}, "sample 2: input 'x' holds numbers"),
         ({"calibration": "nowhere.npz"}, "nowhere.npz was to be read as calibration data"),
+        ({"metric": "recall", "calibration": []}, "metric='recall' was asked for; it is a function that takes outputs"),
+        ({"progress": 5, "calibration": []}, "progress=5 was asked for; it is a function that takes a Progress"),
+        ({"target": 5}, "target=5 was asked for; there are cpu, openvino, qnn, axera, simulated:<chip>"),
+        ({"target": ["cpu"]}, "target=['cpu'] was asked for; there are"),
+        ({"target": "auto"}, "target='auto' was asked for; there are cpu"),
+        ({"target": "AX650N"}, "that is a chip: simulated:AX650N computes its numbers on any machine, axera runs on"),
+        ({"target": "axera:AX650N"}, "that is a chip: simulated:AX650N computes"),
+        ({"target": "simulated:AX9999"}, "target='simulated:AX9999' was asked for; there are AX650N"),
     ],
 )
 def test_an_argument_that_cannot_be_followed_is_named(model: Path, arguments: dict[str, Any], said: str) -> None:

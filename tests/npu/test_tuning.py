@@ -28,6 +28,8 @@ from nearsight_npu.tuning import (
     MOST_ROUNDS,
     Choice,
     ChoiceKey,
+    batch_recalled,
+    batch_remembered,
     batchable,
     best_batch,
     now,
@@ -193,10 +195,10 @@ def test_other_errors_are_not_taken_for_a_slow_target() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "limit", "wanted"), [(0.0, 1, 1), (0.0, 32, 1), (0.9, 32, 32), (0.9, 20, 16), (0.1, 32, 2)]
+    ("share", "limit", "wanted"), [(0.0, 1, 1), (0.0, 32, 1), (0.9, 32, 32), (0.9, 20, 20), (0.9, 3, 3), (0.1, 32, 4)]
 )
-def test_the_batch_grows_as_long_as_that_pays(share: float, limit: int, wanted: int) -> None:
-    # Of a batch of n the share is done once and the rest n times; twice the batch has to give 3 % more.
+def test_the_batch_is_as_long_as_that_pays(share: float, limit: int, wanted: int) -> None:
+    # Of a batch of n the share is done once and the rest n times; a longer batch has to give 3 % more.
     clock = Clock({})
 
     def run(length: int) -> None:
@@ -211,13 +213,23 @@ def test_a_batch_that_would_take_more_than_a_second_is_not_tried() -> None:
 
     def run(length: int) -> None:
         tried.append(length)
-        clock.seconds += 0.05 + 0.25 * length
+        clock.seconds += 0.05 + 0.1 * length
 
-    assert best_batch(run, 32, clock=clock) == 2
-    assert set(tried) == {1, 2}
+    assert best_batch(run, 32, clock=clock) == 4
+    assert set(tried) == {1, 4}
 
 
-def test_a_batch_that_fails_ends_the_search() -> None:
+def test_a_long_batch_is_found_behind_a_middling_one_that_does_not_pay() -> None:
+    clock = Clock({})
+    seconds = {1: 0.01, 4: 0.06, 16: 0.08}
+
+    def run(length: int) -> None:
+        clock.seconds += seconds[length]
+
+    assert best_batch(run, 16, clock=clock) == 16
+
+
+def test_a_batch_that_fails_is_not_taken() -> None:
     def run(length: int) -> None:
         if length > 1:
             raise InputMismatchError("one at a time")
@@ -231,6 +243,23 @@ def test_a_target_that_is_lost_has_no_best_batch() -> None:
 
     with pytest.raises(TargetLostError):
         best_batch(run, 32)
+
+
+def test_a_batch_that_others_found_meanwhile_is_not_measured_again(tmp_path: Path) -> None:
+    mine, others = Memory(tmp_path), Memory(tmp_path)
+    assert batch_recalled("key", mine) is None
+
+    found = batch_remembered("key", lambda: 4, others)
+
+    assert found == batch_recalled("key", mine) == batch_remembered("key", lambda: 1, mine) == 4
+    assert batch_recalled("another key", mine) is None
+
+
+@pytest.mark.parametrize("batch", [0, -2, 2.5, "4", None])
+def test_a_damaged_batch_is_measured_again(batch: object, tmp_path: Path) -> None:
+    Memory(tmp_path).write("batches", "key", {"key": "key", "batch": batch})
+
+    assert batch_recalled("key", Memory(tmp_path)) is None
 
 
 def test_a_graph_takes_batches_where_every_first_axis_is_free() -> None:

@@ -200,3 +200,22 @@ def test_a_fault_of_the_metric_that_is_none_of_ours_goes_through() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         judge(answers(np.ones(5)), answers(np.ones(5)), range(5), metric=interrupted)
+
+
+def test_a_loss_of_nothing_has_no_sign() -> None:
+    wanted = [{"y": np.array([[value]], np.float32)} for value in range(20)]
+    given = [{"y": answer["y"] + 1e-7} for answer in wanted]
+
+    verdict = judge(wanted, given, range(20), metric=lambda outputs: np.asarray(outputs["y"])[:, 0] * 1e-7)
+
+    assert "lost 0.0000 on 20 samples (95 % interval 0.0000 to 0.0000)" in verdict.reason
+
+
+def test_a_small_gain_is_not_written_as_less_than_nothing() -> None:
+    wanted = [{"y": np.array([[0.0]])} for _ in range(20)]
+    given = [{"y": np.array([[1e-6 * (1 + place)]])} for place in range(20)]
+
+    verdict = judge(wanted, given, range(20), metric=lambda outputs: np.asarray(outputs["y"])[:, 0])
+
+    assert verdict.high < 0
+    assert "-0.0000" not in verdict.reason

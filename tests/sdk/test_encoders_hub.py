@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from hub_models import PIECES, installed, preprocessor, table
+from hub_models import PIECES, installed, preprocessor, standing_in, table
 from PIL import Image
 
 import nearsight as ns
@@ -142,6 +142,45 @@ def test_fixed_batches_and_masks_are_the_graphs_own_business(home, batch, masked
     assert together.shape == (5, 3)
     assert np.allclose(together, alone, atol=1e-5)
     assert (pictures * together[:4]).sum(1).min() > 0.999
+
+
+def test_pictures_are_run_in_the_best_batch_and_texts_together(home):
+    """The length of a text is that of the longest in its run, so a batch that was measured says nothing of it."""
+    installed(home)
+    encoder = ns.Encoder("colours")
+    pictures = [Image.new("RGB", (20, 20), COLOURS[colour]) for colour in (*CHECKED, *CHECKED)]
+    whole = encoder.images(pictures)
+    fakes = {role: standing_in(encoder, role, best_batch=3) for role in ("image", "text")}
+
+    seen, one = encoder.images(pictures), encoder.images(pictures[:1])
+    encoder.texts([*CHECKED, "a photo of red"])
+
+    assert [len(call["pixel_values"]) for call in fakes["image"].calls] == [3, 3, 2, 1]
+    assert [len(call["input_ids"]) for call in fakes["text"].calls] == [5]
+    np.testing.assert_allclose(seen.vectors, whole.vectors, atol=1e-6)
+    assert seen.decision.placement == "fake: no operators; 3 at a time"
+    assert seen.decision.measured.bytes_in == 8 * one.decision.measured.bytes_in
+    assert one.decision.placement == "fake: no operators"
+
+
+def test_few_pictures_measure_nothing_and_many_do_so_once(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    installed(home)
+    encoder = ns.Encoder("colours")
+    pictures = [Image.new("RGB", (20, 20), COLOURS[colour]) for colour in CHECKED]
+    batches = tmp_path / "cache" / "nearsight" / "batches"
+
+    encoder.images(pictures)
+    few = [*batches.glob("*.json")]
+    monkeypatch.setattr("nearsight.encoders.WORTH_S", 0.0)
+    encoder.images(pictures)
+    encoder.texts([*CHECKED])
+    many = {path: path.read_bytes() for path in batches.glob("*.json")}
+    encoder.images(pictures[:2])
+
+    assert few == []
+    assert len(many) == 1
+    assert {path: path.read_bytes() for path in batches.glob("*.json")} == many
 
 
 def test_a_graph_that_was_pulled_without_golden_sets_runs_unproven(home):

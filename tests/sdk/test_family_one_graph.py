@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install 'nearsight[hub]'")
 onnx = pytest.importorskip("onnx", reason="graphs are written with onnx, which is not installed")
+from hub_models import standing_in  # noqa: E402  it needs both
 
 WORDS = {"[PAD]": (0, 0, 0), "红": (1, 0, 0), "绿": (0, 1, 0), "蓝": (0, 0, 1), "[UNK]": (0, 0, 0)}
 
@@ -89,6 +90,15 @@ def test_each_tower_answers_although_the_graph_wants_both_inputs(encoder):
 
     np.testing.assert_allclose(seen, [[1, 0, 0], [0, 0, 1], [0.6, 0.8, 0]], atol=1e-6)
     np.testing.assert_allclose(said, [[1, 0, 0], [0, 0, 1], [0.5**0.5, 0.5**0.5, 0], [0, 1, 0]], atol=1e-6)
+
+
+def test_pictures_are_run_together_since_a_batch_of_them_has_one_text(encoder):
+    fake = standing_in(encoder, "image", best_batch=2)
+
+    seen = encoder.images([np.full((5, 9, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 0, 100), (0, 9, 0))])
+
+    assert [len(call["pixel_values"]) for call in fake.calls] == [3]
+    np.testing.assert_allclose(seen.vectors, np.eye(3)[[0, 2, 1]], atol=1e-6)
 
 
 def test_the_graph_is_loaded_once_for_both(encoder):

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearsight_npu.errors import QuantizationError, UnplaceableError, one_line
+from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization.job import Judging, carry_out
+from nearsight_npu.quantization.latency import Timing
 from nearsight_npu.quantization.layers import LayerChange
 from nearsight_npu.quantization.pareto import Row
+from nearsight_npu.quantization.progress import Progress, untold
 from nearsight_npu.quantization.recalibration import Passing, Recalibration, Step
-from nearsight_npu.quantization.report import OutputChange, QuantizationReport, Timing
+from nearsight_npu.quantization.report import OutputChange, QuantizationReport
 from nearsight_npu.quantization.settings import DEFAULT_SAMPLES, Settings, as_path, check_place, ending, texts
 from nearsight_npu.quantization.source import require_onnx
 from nearsight_npu.quantization.static import narrow_weights
 from nearsight_npu.quantization.verdict import Verdict
-from nearsight_npu.targets.probe import target_named
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection
 
     from nearsight_npu.quantization.calibration import Calibration
+    from nearsight_npu.quantization.progress import OnProgress
     from nearsight_npu.quantization.verdict import Metric
 
 __all__ = [
     "LayerChange",
     "OutputChange",
     "Passing",
+    "Progress",
     "QuantizationReport",
     "Recalibration",
     "Row",
@@ -63,6 +66,7 @@ def quantize(
     layers: bool = False,
     pareto: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    progress: OnProgress | None = None,
 ) -> QuantizationReport:
     """Write a model in fewer bits and report what that changed.
 
@@ -97,7 +101,8 @@ def quantize(
         activations: for "static" only: number type of activations: "u8" (processors), "s8" or "u16" (NPUs); None is
             what the target wants.
         budget_mb: the most that the file may take, in MB of 1,000,000 bytes.
-        budget_ms: the most that the median of single runs may take here, in milliseconds.
+        budget_ms: the most that the median of single runs may take here, in milliseconds. Uniform static INT8 is tried
+            beside mixed precision.
         max_drop: the most that may be lost: by `metric`, or as a share of the output error's scale without one (see
             `Verdict`). A file is accepted only if the upper end of the interval around its loss is no more. Where it
             alone is given, the smallest such file is searched for with one half of the compared samples and accepted
@@ -116,6 +121,7 @@ def quantize(
         pareto: for mixed precision: where to draw (SVG) what else could be had for more or less size and time; the
             report has the same as rows. It takes a while: each of some ten files is made and measured.
         cache_dir: where files that were made before are looked for and kept; None is the user's cache folder.
+        progress: called with a `Progress` when a stage of the work begins, and as it goes on.
 
     Returns:
         Sizes, times, how each output changed, the verdict, which operators stayed in float, and warnings.
@@ -133,6 +139,7 @@ def quantize(
         )
     if not (isinstance(reduce_range, bool) or (isinstance(reduce_range, str) and reduce_range == "auto")):
         raise QuantizationError(f"reduce_range={reduce_range!r} was asked for; give True, False or 'auto'")
+    _check_functions(metric, progress)
     if samples is not None and calibration is None:
         raise QuantizationError(f"samples={samples!r} was asked for without calibration data; give both or neither")
     source = as_path("model", model)
@@ -170,17 +177,18 @@ def quantize(
         )
     if drawn is not None:
         check_place("pareto", drawn, source, settings.target)
-    _check_target(settings.runs_on)
     judging = Judging(validation=validation, metric=metric, layers=layers, pareto=drawn)
-    return carry_out(settings, calibration, judging, cache_dir)
+    return carry_out(settings, calibration, judging, cache_dir, progress or untold)
 
 
-def _check_target(name: str) -> None:
-    """Refuse a target that there is none of, before anything costly begins."""
-    try:
-        target_named(name)
-    except UnplaceableError as error:
-        raise QuantizationError(f"target={name!r} was asked for; {one_line(error)}") from error
+def _check_functions(metric: object, progress: object) -> None:
+    """Refuse what cannot be called now, not when minutes were spent on measuring."""
+    metrics = (
+        "outputs by name, stacked over samples, and gives one value for each sample, or one for all; more is better"
+    )
+    for name, value, takes in (("metric", metric, metrics), ("progress", progress, "a Progress")):
+        if value is not None and not callable(value):
+            raise QuantizationError(f"{name}={value!r} was asked for; it is a function that takes {takes}; give one")
 
 
 def _check_data(settings: Settings, calibration: Calibration, validation: Calibration) -> None:

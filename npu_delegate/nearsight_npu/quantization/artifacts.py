@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import string
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nearsight_npu.memory import bound, removed, touch
 from nearsight_npu.targets.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import os
+    from collections.abc import Mapping, Sequence
 
     from nearsight_npu.arrays import Array
 
-RULES = 3  # raised when a writer or an allocation changes, so that older files are made again
+RULES = 4  # raised when a writer or an allocation changes, so that older files are made again
 MOST_BYTES = 4_000_000_000
 _DIGITS = 64  # of a SHA-256
-_LEFT_BEHIND_S = 3600.0  # half-written files this old are of a process that was killed
 _LIBRARIES = ("nearsight", "numpy", "onnx", "onnxruntime")
 
 
 class Artifacts:
-    """A folder of quantized files, bounded in size.
+    """A folder of quantized files, bounded in number and size.
 
     Args:
         folder: None is the user's cache folder for "nearsight"; it need not exist.
@@ -61,16 +60,16 @@ class Artifacts:
             known = json.loads(page.read_text(encoding="utf-8"))
             digest, facts = str(known["sha256"]), known["facts"]
             if known != _page(digest, key, facts):
-                _removed(page)  # damaged, or of another wish; what it names may lie anywhere
+                removed(page)  # damaged, or of another wish; what it names may lie anywhere
                 return None
             file = self._folder / f"{digest}.onnx"
             shutil.copyfile(file, into)
         except (OSError, ValueError, KeyError, TypeError):
             return None  # a cache that cannot be read is an empty one
         if sha256_of(into) != digest:
-            _removed(file, page)
+            removed(file, page)
             return None
-        _touched(file)
+        touch(file, page)
         return dict(facts)
 
     def keep(self, key: str, made: Path, facts: Mapping[str, object]) -> str | None:
@@ -106,30 +105,15 @@ class Artifacts:
 
     def _bound(self) -> None:
         """Let the least recently used files go until the others fit, and pages without a file with them."""
-        aged = sorted(self._files(), key=lambda entry: entry[1], reverse=True)
-        total = 0
-        for file, _, size in aged:
-            total += size
-            if total > self._most_bytes:
-                _removed(file)
+        bound(self._folder, "*.onnx", ".*", most_bytes=self._most_bytes)
         for page in self._folder.glob("*.json"):
             try:
                 held = (self._folder / f"{json.loads(page.read_text(encoding='utf-8'))['sha256']}.onnx").exists()
             except (OSError, ValueError, KeyError, TypeError):
                 held = False
             if not held:
-                _removed(page)
-        for part in self._folder.glob(".*"):
-            if _age_s(part) > _LEFT_BEHIND_S:
-                shutil.rmtree(part, ignore_errors=True)
-
-    def _files(self) -> Iterator[tuple[Path, int, int]]:
-        for file in self._folder.glob("*.onnx"):
-            try:
-                state = file.stat()
-            except OSError:
-                continue  # another process has just removed it
-            yield file, state.st_mtime_ns, state.st_size
+                removed(page)
+        bound(self._folder, "*.json", ".*")  # a file may be that of many wishes
 
 
 def wish(model: Path, settings: Mapping[str, object], samples: Sequence[Mapping[str, Array]]) -> str:
@@ -185,25 +169,3 @@ def _page(digest: str, key: str, facts: Mapping[str, object]) -> dict[str, objec
     parts: dict[str, object] = {"sha256": digest, "key": key, "facts": facts}
     seal = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return parts | {"seal": seal}
-
-
-def _removed(*paths: Path) -> None:
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError:
-            continue  # on Windows a file that somebody reads cannot be removed; it goes the next time
-
-
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0  # just removed
-
-
-def _touched(path: Path) -> None:
-    try:
-        os.utime(path)
-    except OSError:
-        return  # read-only, or just removed: it is only about who leaves first

@@ -15,6 +15,8 @@ import numpy as np
 
 from nearsight_npu.arrays import admitted, drawn
 from nearsight_npu.errors import InputMismatchError, QuantizationError, one_line
+from nearsight_npu.quantization.progress import counted, untold
+from nearsight_npu.quantization.settings import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nearsight_npu.arrays import Array
+    from nearsight_npu.quantization.progress import OnProgress
     from nearsight_npu.targets.target import Port
 
     Calibration: TypeAlias = Iterable[Mapping[str, npt.ArrayLike]] | str | os.PathLike[str] | None
@@ -51,7 +54,9 @@ class Samples:
     kind: str
 
 
-def gather(calibration: Calibration, ports: Sequence[Port], limit: int, *, calibrate: bool) -> Samples:
+def gather(
+    calibration: Calibration, ports: Sequence[Port], limit: int, *, calibrate: bool, told: OnProgress = untold
+) -> Samples:
     """Read, check and divide the samples.
 
     Of 20 samples or more a fifth, at most 20, is held out from the end. Of the others the first `limit` are used.
@@ -62,6 +67,7 @@ def gather(calibration: Calibration, ports: Sequence[Port], limit: int, *, calib
         ports: the graph's inputs.
         limit: the most samples to calibrate with.
         calibrate: whether ranges are to be taken at all; if not, every sample is there to compare on.
+        told: takes what is being done.
 
     Returns:
         The samples, divided.
@@ -72,10 +78,8 @@ def gather(calibration: Calibration, ports: Sequence[Port], limit: int, *, calib
     """
     if calibration is None:
         return Samples(calibrating=(), compared=tuple(drawn(ports, _RANDOM)), first_compared=0, kind="random")
-    entries = _entries(calibration, ports)
-    read = tuple(
-        _checked(entry, place, ports) for place, entry in enumerate(itertools.islice(entries, limit + _HELD_OUT))
-    )
+    entries = itertools.islice(_entries(calibration, ports), limit + _HELD_OUT)
+    read = tuple(_checked(entry, place, ports) for place, entry in enumerate(counted(entries, "reading samples", told)))
     if not read:
         raise QuantizationError("calibration data without a single sample was given; give about 100")
     if not calibrate:
@@ -88,6 +92,44 @@ def gather(calibration: Calibration, ports: Sequence[Port], limit: int, *, calib
     return Samples(
         calibrating=used, compared=compared, first_compared=first, kind="held out" if held else "calibration"
     )
+
+
+def shared_out(
+    calibration: Calibration,
+    validation: Calibration,
+    ports: Sequence[Port],
+    limit: int,
+    *,
+    calibrate: bool,
+    told: OnProgress = untold,
+) -> Samples:
+    """Read the samples, and those to judge on where there are such; see `gather`.
+
+    Args:
+        calibration: what ranges, steps and plans are taken from.
+        validation: what is compared and judged on; None takes those of `calibration` that are held out.
+        ports: the graph's inputs.
+        limit: the most samples to calibrate with.
+        calibrate: whether anything is taken from samples.
+        told: takes what is being done.
+
+    Returns:
+        The samples, divided.
+
+    Raises:
+        InputMismatchError: if one does not fit the graph.
+        QuantizationError: if they cannot be read, or hold numbers that are not finite.
+    """
+    samples = gather(calibration, ports, limit, calibrate=calibrate, told=told)
+    if validation is None:
+        return samples
+    own = _every(gather(validation, ports, MOST, calibrate=True, told=told))
+    used = _every(samples)[:limit] if calibrate else ()
+    return Samples(calibrating=used, compared=own, first_compared=0, kind="validation")
+
+
+def _every(samples: Samples) -> tuple[dict[str, Array], ...]:
+    return (*samples.calibrating, *(samples.compared if samples.kind == "held out" else ()))
 
 
 def _entries(calibration: object, ports: Sequence[Port]) -> Iterator[object]:

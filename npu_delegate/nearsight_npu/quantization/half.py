@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization.draft import Draft
+from nearsight_npu.quantization.source import described
 from nearsight_npu.quantization.weight_only import LARGEST_HALF, stored
 
 if TYPE_CHECKING:
@@ -26,13 +28,15 @@ _FULL = frozenset(
 # Where a constant beyond FP16 stands for "never", its furthest finite number does as well.
 _MASKING = frozenset({"Add", "Clip", "Max", "Min", "Sub", "Where"})
 _HALF_INPUTS = {"Resize": 1}  # its scales are FP32 in either precision
+_MATRIX = 2  # axes of a table
 _FEWEST = 256  # a Cast costs about as many bytes as it saves on fewer numbers
 
 
 def store_half(draft: Draft, node: Any, name: str) -> None:
     """Let a node take a weight that is stored in FP16 behind a Cast, which runtimes fold when they load.
 
-    A weight with numbers that FP16 does not reach stays as it is.
+    Rows of a table are looked up first and cast then, so that the whole of it is never in memory twice as large. A
+    weight with numbers that FP16 does not reach stays as it is.
 
     Args:
         draft: the graph.
@@ -40,13 +44,73 @@ def store_half(draft: Draft, node: Any, name: str) -> None:
         name: the weight.
     """
     array = draft.array(name)
-    if fits_half(array):
+    if not fits_half(array):
+        return
+    if node.op_type == "Gather":
+        rows = node.output[0]
+        draft.point(node, name, draft.weight(f"{name}.half.f16", array.astype(np.float16)))
+        node.output[0] = f"{rows}.f16"
+        _cast(draft, f"{rows}.f16", rows, "FLOAT")
+    else:
         draft.point(node, name, stored(draft, f"{name}.half", array.astype(np.float16)))
 
 
 def fits_half(array: Array) -> bool:
     """Say whether FP16 reaches all numbers of an array."""
     return bool(np.abs(array).max(initial=0) <= LARGEST_HALF)
+
+
+def widen_tables(prepared: Prepared) -> Prepared:
+    """Put tables into FP32 that are looked up in FP16 with a Cast behind, so that they become groups like others.
+
+    Args:
+        prepared: the graph; it is written anew if there are any.
+
+    Returns:
+        The same graph, or the new one, whose `halves` names those tables.
+
+    Raises:
+        QuantizationError: if it cannot be written.
+    """
+    import onnx
+
+    looked_up = {node.inputs[0] for node in prepared.nodes if node.kind == "Gather"}
+    looked_up -= {node.inputs[0] for node in prepared.nodes if prepared.floating.intersection(node.outputs)}
+    tables = sorted(name for name in looked_up if len(prepared.shapes.get(name, ())) == _MATRIX)
+    if not tables:
+        return prepared
+    draft = Draft(prepared)
+    widened = [name for name in tables if _widen(draft, name)]
+    if not widened:
+        return prepared
+    draft.save(prepared.path)
+    found = described(prepared.path, onnx.load(str(prepared.path)), prepared.original)
+    return replace(found, halves=frozenset(f"{name}.full" for name in widened))
+
+
+def _widen(draft: Draft, name: str) -> bool:
+    """Put a table into FP32 if Casts to it are all that takes its rows; say whether it was."""
+    array = draft.array(name)
+    pairs = [(node, _cast_behind(draft, node)) for node in draft.takers(name)]
+    if array.dtype != np.float16 or name in draft.captured or any(cast is None for _, cast in pairs):
+        return False
+    for node, cast in pairs:
+        draft.point(node, name, draft.weight(f"{name}.full", array.astype(np.float32)))
+        node.output[0] = cast.output[0]
+        draft.remove(cast)
+    return True
+
+
+def _cast_behind(draft: Draft, node: Any) -> Any:
+    """Give the Cast to FP32 that alone takes the rows that a node looks up; None where there is none."""
+    from onnx import TensorProto
+
+    rows = node.output[0]
+    if node.op_type != "Gather" or rows in draft.outputs | draft.captured:
+        return None
+    takers = draft.takers(rows)
+    to = [entry.i for taker in takers if taker.op_type == "Cast" for entry in taker.attribute if entry.name == "to"]
+    return takers[0] if len(takers) == 1 and to == [TensorProto.FLOAT] else None
 
 
 def write_half(prepared: Prepared, target: Path) -> tuple[str, ...]:

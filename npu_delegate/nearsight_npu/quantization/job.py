@@ -11,17 +11,18 @@ import numpy as np
 from nearsight_npu.errors import QuantizationError
 from nearsight_npu.footprint import release
 from nearsight_npu.quantization.artifacts import Artifacts, wish
-from nearsight_npu.quantization.calibration import Samples, gather
+from nearsight_npu.quantization.calibration import Samples, shared_out
 from nearsight_npu.quantization.groups import group
+from nearsight_npu.quantization.half import widen_tables
 from nearsight_npu.quantization.latency import slowness
 from nearsight_npu.quantization.layers import compare_layers
 from nearsight_npu.quantization.limits import Mixing, divided, downwards, smallest, undivided
 from nearsight_npu.quantization.making import Made, make
 from nearsight_npu.quantization.pareto import picture
+from nearsight_npu.quantization.progress import Progress, counted, untold
 from nearsight_npu.quantization.recalibration import check_scores, insert, recalibrate, step_bytes
 from nearsight_npu.quantization.report import QuantizationReport, answers_of, compare, growth, remarks
 from nearsight_npu.quantization.result import outcome, put, scratch
-from nearsight_npu.quantization.settings import MOST
 from nearsight_npu.quantization.shapes import fix, open_lengths
 from nearsight_npu.quantization.source import inspect, prepare
 from nearsight_npu.quantization.verdict import FEWEST_JUDGED, judge
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.calibration import Calibration
     from nearsight_npu.quantization.pareto import Row
+    from nearsight_npu.quantization.progress import OnProgress
     from nearsight_npu.quantization.recalibration import Recalibration
     from nearsight_npu.quantization.report import Comparison
     from nearsight_npu.quantization.settings import Settings
     from nearsight_npu.quantization.source import Prepared
     from nearsight_npu.quantization.verdict import Metric, Verdict
-    from nearsight_npu.targets.target import Port, Program
+    from nearsight_npu.targets.target import Program
 
 _FIXED = ("qnn", "axera", "simulated")  # kinds of targets that need every length fixed
 _COMPILED_ONLY = ("axera",)  # and those that run nothing but what their own toolchain compiled
@@ -66,7 +68,11 @@ class Judging:
 
 
 def carry_out(
-    settings: Settings, calibration: Calibration, judging: Judging, cache_dir: str | os.PathLike[str] | None
+    settings: Settings,
+    calibration: Calibration,
+    judging: Judging,
+    cache_dir: str | os.PathLike[str] | None,
+    told: OnProgress = untold,
 ) -> QuantizationReport:
     """Write what was asked for, measure it, and move it to its place if it may go there.
 
@@ -75,6 +81,7 @@ def carry_out(
         calibration: the samples.
         judging: how to judge it.
         cache_dir: where files that were made before lie; None is the user's cache folder.
+        told: takes what is being done.
 
     Returns:
         The report.
@@ -84,12 +91,16 @@ def carry_out(
         UnreadableGraphError: if the model is no graph.
         UnplaceableError: if it cannot run.
     """
+    told(Progress(stage="reading the model"))
     needs = "static" if settings.mode == "mixed" else settings.mode
     inspect(settings.source, needs)
     before = CpuTarget().compile(settings.source, settings.threads)
     release()
     check_scores(settings.scores, before.outputs)
-    samples = _samples(settings, calibration, judging, before.inputs)
+    calibrate = settings.mode in {"static", "mixed"} or bool(settings.scores)
+    samples = shared_out(
+        calibration, judging.validation, before.inputs, settings.samples, calibrate=calibrate, told=told
+    )
     if settings.max_drop is not None and samples.kind == "calibration":
         raise QuantizationError(
             f"max_drop={settings.max_drop} was asked for; all {len(samples.calibrating)} samples are calibrated with, "
@@ -100,14 +111,18 @@ def carry_out(
         source = settings.source
         if settings.runs_on.partition(":")[0] in _FIXED and open_lengths(before.inputs):
             source = fix(source, (*samples.calibrating, *samples.compared), folder / "fixed.onnx")
+        prepared = prepare(source, inspect(source, needs), folder)
+        if settings.mode in {"mixed", "weights"}:
+            prepared = widen_tables(prepared)
         job = _Job(
             settings=settings,
             judging=judging,
             before=before,
             samples=samples,
-            prepared=prepare(source, inspect(source, needs), folder),
+            prepared=prepared,
             folder=folder,
             artifacts=Artifacts(cache_dir),
+            told=told,
         )
         done = job.done()
         report = job.report(done)
@@ -150,6 +165,7 @@ class _Job:
         prepared: the model, ready to be quantized.
         folder: where to write meanwhile.
         artifacts: files of earlier calls.
+        told: takes what is being done.
     """
 
     settings: Settings
@@ -159,16 +175,17 @@ class _Job:
     prepared: Prepared
     folder: Path
     artifacts: Artifacts
+    told: OnProgress
 
     @cached_property
     def mixing(self) -> Mixing:
         """What makes files of mixed precision."""
-        return Mixing(self.settings, self.prepared, self.samples.calibrating, self.folder)
+        return Mixing(self.settings, self.prepared, self.samples.calibrating, self.folder, self.told)
 
     @cached_property
     def wanted(self) -> tuple[dict[str, Array], ...]:
         """The model's own answers to the compared samples."""
-        return answers_of(self.before, self.samples)
+        return answers_of(self.before, self.samples, self.told)
 
     def done(self) -> _Done:
         """Make the file that was asked for.
@@ -192,10 +209,13 @@ class _Job:
         least, most = self.mixing.ends()
         best: _Done | None = None
         last: _Done | None = None
+        tried = 0
         earlier: dict[Path, bool] = {}  # whether a file was there before this call
 
         def passes(budget: int, part: slice, *, keep: bool) -> bool:
-            nonlocal best, last
+            nonlocal best, last, tried
+            self.told(Progress(stage="accepting a file" if keep else "searching for the smallest file", done=tried))
+            tried += 1
             last = self._tried(replace(self.settings, budget_mb=budget / 1e6), part)
             earlier.setdefault(last.file, last.remembered)
             passed = last.verdict is not None and last.verdict.accepted is True
@@ -223,7 +243,8 @@ class _Job:
     def _refusal(self, what: str, verdict: Verdict) -> QuantizationError:
         return QuantizationError(
             f"{self.settings.source.name} was to lose at most {self.settings.max_drop} by {verdict.metric}; {what} "
-            f"{verdict.reason}; nothing was written; keep_float=(...) more, give more samples, or a larger max_drop="
+            f"{verdict.reason}; nothing was written; keep more in float with keep_float=, give more samples, or a "
+            "larger max_drop="
         )
 
     def _tried(self, settings: Settings, part: slice | None = None) -> _Done:
@@ -254,7 +275,8 @@ class _Job:
             return None, ()
         after, caution = _program(self.settings, file)
         clocked = not quick and not target_named(self.settings.runs_on).probe().simulator
-        return compare(self.before, after, self.samples, wanted=self.wanted, clocked=clocked), caution
+        told = untold if quick else self.told
+        return compare(self.before, after, self.samples, wanted=self.wanted, clocked=clocked, told=told), caution
 
     def _made(self, settings: Settings, file: Path, *, quick: bool) -> tuple[Made, bool]:
         asked = settings.to_dict() | {"quick": quick}
@@ -269,6 +291,7 @@ class _Job:
         elif settings.budget_ms is not None:
             made = self.mixing.write_quick(settings.budget_ms, self.samples.compared, file)
         else:
+            self.told(Progress(stage="taking ranges and writing" if settings.mode == "static" else "writing"))
             made = make(settings, self.prepared, self.samples.calibrating, file)
         missed = self.artifacts.keep(key, file, made.to_dict())
         if missed is None:
@@ -281,7 +304,7 @@ class _Job:
             return ()
         after, _ = _program(self.settings, file)
         found = []
-        for name in self.settings.scores:
+        for name in counted(self.settings.scores, "fitting scores", self.told, len(self.settings.scores)):
             size = np.size(self.before.run(self.samples.calibrating[0], (name,))[name])
             used = self.samples.calibrating[: max(1, _MOST_SCORES // max(size, 1))]
             fitted = [[program.run(arrays, (name,)) for arrays in used] for program in (self.before, after)]
@@ -296,11 +319,12 @@ class _Job:
         first = self.samples.first_compared
         places = range(first, first + len(self.samples.compared))[part]
         wanted, given = found.wanted[part], found.given[part]
+        self.told(Progress(stage="judging"))
         return judge(wanted, given, places, metric=self.judging.metric, max_drop=self.settings.max_drop)
 
-    def _drawn(self, out: Path) -> tuple[Row, ...]:
+    def _drawn(self, out: Path, written: Path) -> tuple[Row, ...]:
         """Make and measure what else could be had, and draw it."""
-        rows = self.mixing.rows(self.samples.compared)
+        rows = self.mixing.rows(self.samples.compared, written)
         drawn = self.folder / "pareto.svg"
         drawn.write_text(picture(rows, self.settings.source.name), encoding="utf-8")
         put(drawn, out)
@@ -311,6 +335,8 @@ class _Job:
         settings, found = self.settings, done.found
         integer, floating = outcome(done.file, {node.name for node in self.prepared.nodes})
         sizes = settings.source.stat().st_size, done.file.stat().st_size
+        if self.judging.layers:
+            self.told(Progress(stage="looking into layers"))
         layers = (
             compare_layers(
                 self.prepared, done.file, group(self.prepared), self.samples, self.folder, plan=done.made.plan
@@ -351,24 +377,9 @@ class _Job:
             verdict=done.verdict,
             recalibrated=done.recalibrated,
             layers=layers,
-            pareto=() if self.judging.pareto is None else self._drawn(self.judging.pareto),
+            pareto=() if self.judging.pareto is None else self._drawn(self.judging.pareto, done.file),
             remembered=done.remembered,
         )
-
-
-def _samples(settings: Settings, calibration: Calibration, judging: Judging, ports: tuple[Port, ...]) -> Samples:
-    """Divide the samples: what ranges, steps and plans are taken from, and what is compared and judged on."""
-    calibrate = settings.mode in {"static", "mixed"} or bool(settings.scores)
-    samples = gather(calibration, ports, settings.samples, calibrate=calibrate)
-    if judging.validation is None:
-        return samples
-    own = _every(gather(judging.validation, ports, MOST, calibrate=True))
-    used = _every(samples)[: settings.samples] if calibrate else ()
-    return Samples(calibrating=used, compared=own, first_compared=0, kind="validation")
-
-
-def _every(samples: Samples) -> tuple[dict[str, Array], ...]:
-    return (*samples.calibrating, *(samples.compared if samples.kind == "held out" else ()))
 
 
 def _program(settings: Settings, written: Path) -> tuple[Program, tuple[str, ...]]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nearsight_npu.targets.cpu import CpuTarget
 
@@ -14,11 +17,29 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.plan import Group
-    from nearsight_npu.quantization.report import Timing
     from nearsight_npu.quantization.source import Prepared
+    from nearsight_npu.targets.target import Program
 
 _FEWEST_ROUNDS, _MOST_ROUNDS, _SECONDS = 7, 40, 3.0
+_MOST_TURNS = 50
 _WIDTH = 4  # bytes of a number in FP32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long single runs took, in milliseconds.
+
+    Attributes:
+        median_ms: half of the runs took no longer.
+        low_ms: a tenth of them took no longer.
+        high_ms: nine tenths of them took no longer.
+        runs: how many were timed.
+    """
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
 
 
 def timed(files: Sequence[Path], samples: Sequence[Mapping[str, Array]], threads: int = 1) -> list[float]:
@@ -49,6 +70,37 @@ def timed(files: Sequence[Path], samples: Sequence[Mapping[str, Array]], threads
             program.run(samples[turn % len(samples)], names)
             spent[place].append((time.perf_counter() - start) * 1e3)
     return [statistics.median(times_ms) for times_ms in spent]
+
+
+def in_turn(
+    programs: Sequence[Program], samples: Sequence[Mapping[str, Array]], names: Sequence[str]
+) -> tuple[Timing, ...]:
+    """Time single runs in turn, and which program goes first in turn too, so that a busy moment meets all of them.
+
+    Args:
+        programs: with the same inputs.
+        samples: inputs for single runs.
+        names: of the outputs.
+
+    Returns:
+        The times of each.
+    """
+    spent: list[list[float]] = [[] for _ in programs]
+    begun = time.perf_counter()
+    for turn in range(_MOST_TURNS):
+        if turn >= _FEWEST_ROUNDS and time.perf_counter() - begun > _SECONDS:
+            break
+        pairs = list(zip(programs, spent, strict=True))
+        for program, times_ms in pairs if turn % 2 else reversed(pairs):
+            start = time.perf_counter()
+            program.run(samples[turn % len(samples)], names)
+            times_ms.append((time.perf_counter() - start) * 1e3)
+    return tuple(_timing(times_ms) for times_ms in spent)
+
+
+def _timing(times_ms: Sequence[float]) -> Timing:
+    low, median, high = np.percentile(times_ms, (10, 50, 90))
+    return Timing(median_ms=float(median), low_ms=float(low), high_ms=float(high), runs=len(times_ms))
 
 
 def slowness(budget_ms: float | None, after: Timing | None) -> tuple[str, ...]:

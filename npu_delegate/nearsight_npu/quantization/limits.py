@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization import plan as words
-from nearsight_npu.quantization.making import Made, check_prefixes, free_groups, too_few
+from nearsight_npu.quantization.calibration import FEWEST
+from nearsight_npu.quantization.latency import timed
+from nearsight_npu.quantization.making import Made, check_prefixes, free_groups, make, too_few
 from nearsight_npu.quantization.mixed import FOR_BYTES, FOR_TIME, Mixer, suiting
 from nearsight_npu.quantization.pareto import curve
+from nearsight_npu.quantization.progress import Progress, untold
 from nearsight_npu.quantization.ranges import take_ranges
+from nearsight_npu.quantization.result import outcome
 from nearsight_npu.quantization.sizes import plan_bytes
 from nearsight_npu.quantization.verdict import FEWEST_JUDGED
 from nearsight_npu.quantization.writing import STATIC, Recipe
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.pareto import Row
+    from nearsight_npu.quantization.progress import OnProgress
     from nearsight_npu.quantization.settings import Settings
     from nearsight_npu.quantization.source import Prepared
 
@@ -39,16 +44,23 @@ class Mixing:
         prepared: the graph.
         samples: what to take ranges and sensitivities from.
         folder: where to write on the way.
+        told: takes what is being done.
     """
 
     def __init__(
-        self, settings: Settings, prepared: Prepared, samples: Sequence[dict[str, Array]], folder: Path
+        self,
+        settings: Settings,
+        prepared: Prepared,
+        samples: Sequence[dict[str, Array]],
+        folder: Path,
+        told: OnProgress = untold,
     ) -> None:
         check_prefixes(settings, prepared)
         self._settings = settings
         self._prepared = prepared
         self._samples = samples
         self._folder = folder
+        self._told = told
         self._groups = free_groups(settings, prepared)
         by_bytes = FOR_BYTES if words.W8 in settings.runnable else settings.runnable
         self._choices = FOR_TIME if settings.budget_ms is not None else by_bytes
@@ -61,6 +73,8 @@ class Mixing:
         """What knows how much each precision of each group costs."""
         static = bool(STATIC.keys() & set(self._choices))
         histograms = self._settings.range_method != "minmax"
+        if static:
+            self._told(Progress(stage="taking ranges"))
         return Mixer(
             self._prepared,
             self._groups,
@@ -69,6 +83,7 @@ class Mixing:
             choices=self._choices,
             recipe=self._recipe,
             ranges=take_ranges(self._prepared, self._samples, histograms=histograms) if static else None,
+            told=self._told,
         )
 
     def ends(self) -> tuple[int, int]:
@@ -134,6 +149,8 @@ class Mixing:
     def write_quick(self, budget_ms: float, samples: Sequence[dict[str, Array]], out: Path) -> Made:
         """Write the file whose outputs move least among those whose runs take at most so long here.
 
+        Uniform static INT8, where sums and limits between the groups compute in integers too, is tried as well.
+
         Args:
             budget_ms: the most that the median of single runs may take.
             samples: inputs to time with.
@@ -145,19 +162,48 @@ class Mixing:
         Raises:
             QuantizationError: if the quickest file takes longer.
         """
-        plan, _ = self.mixer.quick(budget_ms, samples, out, threads=self._settings.threads)
-        return Made(plan=plan, doubts=self._doubts())
+        static = self._folder / "static.onnx"
+        made, took = self._static(samples, static)
+        try:
+            plan, _ = self.mixer.quick(budget_ms, samples, out, threads=self._settings.threads, quickest=took)
+        except QuantizationError:
+            if took > budget_ms:
+                raise
+        else:
+            if took > budget_ms or self.mixer.trials.of_file(static) >= self.mixer.trials.of_file(out):
+                return Made(plan=plan, doubts=self._doubts())
+        static.replace(out)
+        return made
 
-    def rows(self, samples: Sequence[dict[str, Array]]) -> tuple[Row, ...]:
+    def _static(self, samples: Sequence[dict[str, Array]], out: Path) -> tuple[Made, float]:
+        """Write uniform static INT8, and tell how many ms it takes: no end of them where there is nothing to make."""
+        if len(self._samples) < FEWEST or all(group.kind == "lookup" for group in self._groups):
+            return Made(), float("inf")
+        self._told(Progress(stage="trying static INT8"))
+        made = make(replace(self._settings, mode="static", budget_ms=None), self._prepared, self._samples, out)
+        (took,) = timed((out,), samples, self._settings.threads)
+        integer = set(outcome(out, {node.name for node in self._prepared.nodes})[0])
+        plan = {group.name: words.FP32 if integer.isdisjoint(group.nodes) else words.A8W8 for group in self._groups}
+        return replace(made, plan=plan), took
+
+    def rows(self, samples: Sequence[dict[str, Array]], written: Path) -> tuple[Row, ...]:
         """Make and measure files of many sizes, to see what else could be had.
 
         Args:
             samples: inputs to compare on, which nothing was taken from.
+            written: the file that was chosen.
 
         Returns:
             A row for each, by size; without times for a chip that is not here.
         """
-        rows = curve(self.mixer, samples, self._folder, threads=self._settings.threads)
+        rows = curve(
+            self.mixer,
+            samples,
+            self._folder,
+            threads=self._settings.threads,
+            written=(self._settings.target.name, written),
+            told=self._told,
+        )
         return rows if words.W8 in self._settings.runnable else tuple(replace(row, ms=None) for row in rows)
 
     def _doubts(self) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ def make(settings: Settings, prepared: Prepared, samples: Sequence[dict[str, Arr
         return Made()
     if settings.mode == "static":
         chosen = choose(prepared, settings.kinds, settings.keep_float)
-        why = "no operator is left to make integer; give other kinds= or a shorter keep_float="
+        other = "a shorter keep_float=" if settings.kinds is None else "other kinds= or a shorter keep_float="
+        why = f"no operator is left to make integer; give {other}"
         _check_choice(settings, chosen, why)
         heard = write_static(prepared, out, samples, chosen, settings)
         return Made(doubts=(*_doubts(prepared, chosen, len(samples)), *heard))
@@ -125,7 +126,7 @@ def _doubts(prepared: Prepared, chosen: Collection[str], samples: int) -> tuple[
     if parted:
         said.append(
             f"{len(parted)} operators are integer without the Clip or Relu behind them (the first is {parted[0]!r}), "
-            "so their ranges are too wide: take Clip and Relu into kinds, or keep both in float"
+            "so their ranges are too wide: make both integer, or keep both in float"
         )
     return (*said, *too_few(samples, "ranges were taken from"))
 

@@ -8,6 +8,7 @@ from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization import plan as words
 from nearsight_npu.quantization.allocation import Option, Options, knapsack, undominated
 from nearsight_npu.quantization.latency import operations, timed
+from nearsight_npu.quantization.progress import Progress, counted, untold
 from nearsight_npu.quantization.sensitivity import Trials, measure
 from nearsight_npu.quantization.sizes import plan_bytes
 from nearsight_npu.quantization.weights import Weights
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.plan import Group, Plan
+    from nearsight_npu.quantization.progress import OnProgress
     from nearsight_npu.quantization.ranges import Ranges
     from nearsight_npu.quantization.source import Prepared
 
@@ -45,6 +47,7 @@ class Mixer:
         recipe: how precisions are carried out.
         ranges: what was seen of the graph's arrays; needed for static integers.
         compensate: whether rounded weights make up for each other.
+        told: takes what is being done.
 
     Raises:
         QuantizationError: if there are no samples, no choice, or the graph cannot run.
@@ -61,6 +64,7 @@ class Mixer:
         recipe: Recipe | None = None,
         ranges: Ranges | None = None,
         compensate: bool = True,
+        told: OnProgress = untold,
     ) -> None:
         if not samples or not groups:
             raise QuantizationError(
@@ -74,15 +78,17 @@ class Mixer:
         self._folder = folder
         self._recipe = recipe or Recipe()
         self._ranges = ranges
+        self._told = told
         # Trials run on other samples than weights are rounded after, so that what fits by chance does not look good.
         most = _TRIED if sum(group.elements for group in groups) < _LARGE else _TRIED_LARGE
         tried = samples[-min(most, max(1, len(samples) // 3)) :]
         if compensate:
             bits = {name: [choice for choice in some if choice in WEIGHT_BITS] for name, some in self._choices.items()}
             rounded = {name: some for name, some in bits.items() if some}
+            told(Progress(stage="rounding weights"))
             self.weights.compensate(rounded, samples[: -len(tried)] or tried, tried)
         self.trials = self.trials_on(tried)
-        self.errors = measure(self.trials, self._choices)
+        self.errors = measure(self.trials, self._choices, told)
         self._bytes = self._count_bytes()
 
     def trials_on(self, samples: Sequence[dict[str, Array]]) -> Trials:
@@ -165,7 +171,9 @@ class Mixer:
         """
         best, least = dict(plan), self.trials.error(plan)
         for _ in range(rounds):
-            around = {name: self._around(best, least, name, some) for name, some in self.options().items()}
+            options = self.options()
+            turns = counted(options.items(), "measuring around the plan", self._told, len(options))
+            around = {name: self._around(best, least, name, some) for name, some in turns}
             other = self.plan(budget, around)
             error = self.trials.error(other)
             if error >= least:
@@ -194,7 +202,13 @@ class Mixer:
         write_plan(prepared, self.groups, plan, out, ranges=self._ranges, recipe=self._recipe)
 
     def quick(
-        self, budget_ms: float, samples: Sequence[dict[str, Array]], out: Path, *, threads: int = 1
+        self,
+        budget_ms: float,
+        samples: Sequence[dict[str, Array]],
+        out: Path,
+        *,
+        threads: int = 1,
+        quickest: float = float("inf"),
     ) -> tuple[dict[str, str], float]:
         """Write the plan with the least foretold error whose file takes at most so long a run here.
 
@@ -206,6 +220,7 @@ class Mixer:
             samples: inputs to time with.
             out: where to write.
             threads: of one run.
+            quickest: what the quickest file known took.
 
         Returns:
             The plan, and what its file took.
@@ -213,10 +228,12 @@ class Mixer:
         Raises:
             QuantizationError: if no plan is as quick; the message names the quickest.
         """
+        self._told(Progress(stage="timing precisions"))
         options = self._timed_options(samples, threads)
-        limit, quickest = budget_ms, float("inf")
+        limit = budget_ms
         least = sum(min(option.cost for option in some) for some in options.values())
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
+            self._told(Progress(stage="timing plans", done=tried))
             plan = knapsack(options, max(int(limit * _MICRO), least))
             self.write(plan, out)
             (took,) = timed((out,), samples, threads)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nearsight_npu.quantization.artifacts import sha256_of
 from nearsight_npu.quantization.latency import timed
+from nearsight_npu.quantization.progress import Progress, counted, untold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.mixed import Mixer
+    from nearsight_npu.quantization.progress import OnProgress
 
 _PANEL, _GAP, _TOP, _HEIGHT = 330, 90, 50, 260  # of the picture, in pixels
 _LETTER, _WORD_HIGH, _RADIUS = 6, 12, 4  # room for a letter, for a line of them, and for a dot
@@ -31,16 +33,23 @@ class Row:
         error: of its outputs, on samples that were not allocated with; see `sensitivity.Reference`.
         mb: of the file, in millions of bytes.
         ms: median time of a run; None where it was not timed.
+        written: whether it is the file that the call wrote.
     """
 
     name: str
     error: float
     mb: float
     ms: float | None = None
+    written: bool = False
+
+    @property
+    def label(self) -> str:
+        """Its name, and whether it is what was written."""
+        return f"{self.name} (written)" if self.written else self.name
 
     def to_dict(self) -> dict[str, object]:
         """Give the same as `json.dumps` takes it."""
-        return {"name": self.name, "error": self.error, "mb": self.mb, "ms": self.ms}
+        return {"name": self.name, "error": self.error, "mb": self.mb, "ms": self.ms, "written": self.written}
 
 
 def frontier(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -62,6 +71,8 @@ def curve(
     *,
     steps: int = 5,
     threads: int = 1,
+    written: tuple[str, Path] | None = None,
+    told: OnProgress = untold,
 ) -> tuple[Row, ...]:
     """Make and measure every uniform file, and mixed ones in equal steps of size between the smallest and the largest.
 
@@ -73,6 +84,8 @@ def curve(
         folder: where to write meanwhile.
         steps: how many mixed files to make.
         threads: of one run, for the times.
+        written: a file that there is already, and what to call it where it is unlike the others.
+        told: takes what is being done.
 
     Returns:
         A row for each file that is unlike the others, by size.
@@ -84,27 +97,34 @@ def curve(
     plans = [(choice, mixer.uniform(choice)) for choice in mixer.choices]
     plans += [("", mixer.plan(least + (most - least) * step // (steps + 1))) for step in range(1, steps + 1)]
     made: dict[str, tuple[str, Path]] = {}
-    for place, (name, plan) in enumerate(plans):
+    turns = counted(plans, "making files to choose from", told, len(plans))
+    for place, (name, plan) in enumerate(turns):
         path = folder / f"row{place}.onnx"
         mixer.write(plan, path)
         made.setdefault(sha256_of(path), (name or f"mixed {path.stat().st_size / 1e6:.3g} MB", path))
+    own = None
+    if written is not None:
+        own = sha256_of(written[1])
+        made.setdefault(own, written)
     names, files = zip(*made.values(), strict=True)
     judge = mixer.trials_on(held_out)
+    told(Progress(stage="timing files to choose from"))
     times = timed(files, held_out, threads)
+    errors = [judge.of_file(path) for path in counted(files, "comparing files to choose from", told, len(files))]
     rows = [
-        Row(name=name, error=judge.of_file(path), mb=path.stat().st_size / 1e6, ms=ms)
-        for name, path, ms in zip(names, files, times, strict=True)
+        Row(name=name, error=error, mb=path.stat().st_size / 1e6, ms=ms, written=digest == own)
+        for digest, name, path, error, ms in zip(made, names, files, errors, times, strict=True)
     ]
     return tuple(sorted(rows, key=lambda row: row.mb))
 
 
 def table(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Write rows as lines of plain text, what no other beats marked with a star."""
+    """Write rows as lines of plain text: what no other beats has a star, and what was written is called so."""
     best = frontier(rows)
-    wide = max((len(row.name) for row in rows), default=0)
+    wide = max((len(row.label) for row in rows), default=0)
     head = f"  {'':{wide}}  {'MB':>8}  {'ms':>8}  {'error':>8}"
     lines = (
-        f"{'*' if row in best else ' '} {row.name:{wide}}  {row.mb:8.2f}  "
+        f"{'*' if row in best else ' '} {row.label:{wide}}  {row.mb:8.2f}  "
         f"{'' if row.ms is None else f'{row.ms:.1f}':>8}  {row.error:8.4f}"
         for row in rows
     )
@@ -161,8 +181,13 @@ def _panel(left: int, unit: str, along: Sequence[float], rows: Sequence[Row], en
     pairs = sorted((value, row.error) for value, row in zip(along, rows, strict=True))
     steps = [at(value, error) for value, error in _lower(pairs)]
     parts.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in steps)}" fill="none" stroke="{_LINE}"/>')
-    dots = [(at(value, row.error), row.name) for value, row in zip(along, rows, strict=True)]
-    return [*parts, *_dots(dots, left + 0.6 * _PANEL)]
+    dots = [(at(value, row.error), row.label) for value, row in zip(along, rows, strict=True)]
+    rings = [
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS + 3}" fill="none" stroke="{_LINE}" stroke-width="2"/>'
+        for ((x, y), _), row in zip(dots, rows, strict=True)
+        if row.written
+    ]
+    return [*parts, *rings, *_dots(dots, left + 0.6 * _PANEL)]
 
 
 def _dots(dots: Sequence[tuple[tuple[float, float], str]], turn: float) -> list[str]:

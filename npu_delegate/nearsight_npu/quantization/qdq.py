@@ -26,6 +26,10 @@ MOVING = frozenset(
 )
 # Operators of which only so many inputs are numbers to work on; the others are limits, biases or places.
 DATA = {"Clip": 1, "Conv": 2, "ConvTranspose": 2, "Gemm": 2, "Pad": 1, "Resize": 1}
+# What onnxruntime's optimizer WeightBiasQuantization makes integer by itself, with one scale for all weights, where it
+# stands between a DequantizeLinear and a QuantizeLinear that is its only taker.
+# Source: onnxruntime 1.32, core/optimizer/qdq_transformer/weight_bias_quantization.cc
+_EXCHANGED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 WIDE = 127
 NARROW = 64  # Source: onnxruntime's reduce_range: 7 bits, -64 to 64
 _WIDE_OPSET = 21  # Source: ONNX operator changelog: QuantizeLinear takes 16 bits from here on
@@ -120,6 +124,17 @@ class QdqWriter:
                 rounded = maker is not None and maker.name in self._kinds and maker.name not in self._open
                 if not rounded and not self._is_coded(name, kind):
                     self._draft.point(node, name, self._pair(name, name, kind))
+        for node in self._draft.nodes.values():
+            if node.op_type in _EXCHANGED and node.name not in self._kinds and self._is_only_rounded(node.output[0]):
+                # A second taker, whose answer nobody takes, keeps it in float in everybody's sessions. Flatten copies
+                # nothing, is not folded, and runs on every target; runtimes that drop dead ends drop it.
+                self._draft.node("Flatten", [node.output[0]], f"{node.output[0]}.kept_in_float")
+
+    def _is_only_rounded(self, name: str) -> bool:
+        """Say whether nothing but one QuantizeLinear takes an array, as it is, limited or moved."""
+        while len(takers := self._draft.takers(name)) == 1 and takers[0].op_type in LIMITERS | MOVING:
+            name = takers[0].output[0]
+        return [taker.op_type for taker in takers] == ["QuantizeLinear"]
 
     def _stays_open(self, node: Any, takers: Mapping[str, Sequence[Any]]) -> bool:
         return (

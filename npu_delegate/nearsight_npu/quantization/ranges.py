@@ -307,5 +307,6 @@ def require(ranges: Ranges, names: Collection[str]) -> None:
     if absent:
         raise QuantizationError(
             f"{len(absent)} arrays were to become integer; no finite range of {absent[0]!r} is known; take ranges from "
-            "samples on which the model gives finite numbers there, or keep_float=(...) what gives or takes it"
+            "samples on which the model gives finite numbers there, or keep what gives or takes it in float with "
+            "keep_float="
         )

@@ -218,7 +218,7 @@ def recalibrate(
     kept = bool(behind.mean() < _WORTH * off.mean() and np.median(behind) <= np.median(off))
     reason = (
         f"a threshold on {name!r} lets pass {off.mean():.1%} more or less than in the model on average, "
-        f"{behind.mean():.1%} with the step ({step.space} x {step.slope:.4f} {step.shift:+.4f}); it is "
+        f"{behind.mean():.1%} with the step ({step.space} x {step.slope:.4f} {step.shift:+z.4f}); it is "
         f"{'in the file' if kept else 'left out'}"
     )
     return Recalibration(output=name, step=step, kept=kept, fitted_on=count, passing=passing, reason=reason)

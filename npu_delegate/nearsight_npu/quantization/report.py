@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ import numpy as np
 
 from nearsight_npu.errors import QuantizationError, TargetLostError, one_line
 from nearsight_npu.policy import plain
+from nearsight_npu.quantization.latency import Timing, in_turn
+from nearsight_npu.quantization.progress import Progress, counted, untold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from nearsight_npu.quantization.calibration import Samples
     from nearsight_npu.quantization.layers import LayerChange
     from nearsight_npu.quantization.pareto import Row
+    from nearsight_npu.quantization.progress import OnProgress
     from nearsight_npu.quantization.recalibration import Recalibration
     from nearsight_npu.quantization.verdict import Verdict
     from nearsight_npu.targets.target import Program
@@ -28,25 +30,6 @@ WORST = 3  # how many of the worst samples are named
 _LOW_COSINE = 0.99
 _LOW_CENTRED = 0.95
 _ALIKE = 1e-4  # answers nearer to each other than this share of their length hardly depend on the input
-_FEWEST_ROUNDS, _MOST_ROUNDS = 7, 50
-_SECONDS = 3.0  # for timing both models together, beyond the fewest rounds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """How long single runs took, in milliseconds.
-
-    Attributes:
-        median_ms: half of the runs took no longer.
-        low_ms: a tenth of them took no longer.
-        high_ms: nine tenths of them took no longer.
-        runs: how many were timed.
-    """
-
-    median_ms: float
-    low_ms: float
-    high_ms: float
-    runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +166,7 @@ def compare(
     *,
     wanted: tuple[dict[str, Array], ...] = (),
     clocked: bool = True,
+    told: OnProgress = untold,
 ) -> Comparison | None:
     """Run both models on the same samples, in turn, and compare answers and times.
 
@@ -192,6 +176,7 @@ def compare(
         samples: what to run them on.
         wanted: the model's answers, where they are known already.
         clocked: whether to take times.
+        told: takes what is being done.
 
     Returns:
         What was found; None where the model itself cannot run on random inputs.
@@ -203,18 +188,23 @@ def compare(
     wanted = wanted or answers_of(before, samples)
     if not wanted:
         return None
-    given = tuple(after.run(arrays, names) for arrays in samples.compared)
+    running = counted(samples.compared, "running what was written", told, len(samples.compared))
+    given = tuple(after.run(arrays, names) for arrays in running)
     outputs = tuple(_changed(name, wanted, given, samples.first_compared) for name in names)
-    times = _times(before, after, samples.compared, names) if clocked else {"before": None, "after": None}
+    times: dict[str, Timing | None] = {"before": None, "after": None}
+    if clocked:
+        told(Progress(stage="timing both"))
+        times = dict(zip(times, in_turn((before, after), samples.compared, names), strict=True))
     return Comparison(outputs=outputs, **times, wanted=wanted, given=given)
 
 
-def answers_of(model: Program, samples: Samples) -> tuple[dict[str, Array], ...]:
+def answers_of(model: Program, samples: Samples, told: OnProgress = untold) -> tuple[dict[str, Array], ...]:
     """Run the model on the samples to compare on.
 
     Args:
         model: the model.
         samples: the samples.
+        told: takes what is being done.
 
     Returns:
         Its answers; none where it cannot run on random inputs.
@@ -224,7 +214,8 @@ def answers_of(model: Program, samples: Samples) -> tuple[dict[str, Array], ...]
     """
     names = tuple(port.name for port in model.outputs)
     answers: list[dict[str, Array]] = []
-    for place, arrays in enumerate(samples.compared, samples.first_compared):
+    running = counted(samples.compared, "running the model", told, len(samples.compared))
+    for place, arrays in enumerate(running, samples.first_compared):
         try:
             answers.append(model.run(arrays, names))
         except (QuantizationError, TargetLostError, ValueError) as error:
@@ -237,28 +228,6 @@ def answers_of(model: Program, samples: Samples) -> tuple[dict[str, Array], ...]
     return tuple(answers)
 
 
-def _times(
-    before: Program, after: Program, samples: Sequence[dict[str, Array]], names: tuple[str, ...]
-) -> dict[str, Timing | None]:
-    """Time single runs of both in turn, and which goes first in turn too, so that a busy moment meets both."""
-    spent: dict[str, list[float]] = {"before": [], "after": []}
-    begin = time.perf_counter()
-    for turn in range(_MOST_ROUNDS):
-        if turn >= _FEWEST_ROUNDS and time.perf_counter() - begin > _SECONDS:
-            break
-        pair = [("before", before), ("after", after)]
-        for key, program in pair if turn % 2 else reversed(pair):
-            start = time.perf_counter()
-            program.run(samples[turn % len(samples)], names)
-            spent[key].append((time.perf_counter() - start) * 1e3)
-    return {key: _timing(times_ms) for key, times_ms in spent.items()}
-
-
-def _timing(times_ms: list[float]) -> Timing:
-    low, median, high = np.percentile(times_ms, (10, 50, 90))
-    return Timing(median_ms=float(median), low_ms=float(low), high_ms=float(high), runs=len(times_ms))
-
-
 def _changed(
     name: str, wanted: Sequence[dict[str, Array]], given: Sequence[dict[str, Array]], first: int
 ) -> OutputChange:
@@ -268,11 +237,12 @@ def _changed(
         if odd is not None:
             raise QuantizationError(
                 f"sample {odd}: output {name!r} of {who} holds numbers that are not finite; nothing was written; "
-                "leave that sample out, or keep_float=(...) more"
+                "leave that sample out, or keep more in float with keep_float="
             )
     if any(x.shape != y.shape for x, y in pairs):
         raise QuantizationError(
-            f"output {name!r} has another shape after quantizing; nothing was written; keep_float=(...) what makes it"
+            f"output {name!r} has another shape after quantizing; nothing was written; keep what makes it in float "
+            "with keep_float="
         )
     cosines = [cosine_of(x, y) for x, y in _vectors(pairs)]
     power = sum(float(y @ y) for _, y in _vectors(pairs))
@@ -344,7 +314,11 @@ def growth(before: int, after: int, mode: str) -> tuple[str, ...]:
     why = "; dynamic INT8 leaves convolutions in float, and weights stored in FP16 are written in FP32" * (
         mode == "dynamic"
     )
-    remedy = "give calibration= for static INT8" if mode == "dynamic" else "take more kinds, or keep less in float"
+    remedy = (
+        "give calibration= for static INT8"
+        if mode == "dynamic"
+        else "make more operators integer, or keep less in float"
+    )
     return (f"the file became no smaller ({before / 1e6:.2f} MB -> {after / 1e6:.2f} MB){why}; {remedy}",)
 
 
@@ -367,14 +341,14 @@ def remarks(found: Comparison | None, samples: Samples, *, task: bool = False) -
     if low:
         said.append(
             f"{len(low)} of {total} outputs have a cosine below {_LOW_COSINE} on some sample; the worst, "
-            f"{low[0].output!r}, {low[0].cosine:.4f} on sample {low[0].worst_sample}; keep_float=(...) the first or "
-            "last operators, or another method, may mend it"
+            f"{low[0].output!r}, {low[0].cosine:z.4f} on sample {low[0].worst_sample}; the first or last operators in "
+            "float (keep_float=), or another method=, may mend it"
         )
     flat = [change for change in found.outputs if change.centred is not None and change.centred < _LOW_CENTRED]
     if flat:
         said.append(
             f"{len(flat)} of {total} outputs tell samples apart less well than the model's: {flat[0].output!r} has "
-            f"centred cosine {flat[0].centred:.3f} (below {_LOW_CENTRED})"
+            f"centred cosine {flat[0].centred:z.3f} (below {_LOW_CENTRED})"
         )
     unknown = [change.output for change in found.outputs if change.centred is None]
     if unknown:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nearsight_npu.quantization import plan as words
 from nearsight_npu.quantization.moments import quiet_options
+from nearsight_npu.quantization.progress import counted, untold
 from nearsight_npu.quantization.source import refused
 from nearsight_npu.quantization.weights import STORED
 from nearsight_npu.quantization.writing import choice_of, write_plan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.quantization.plan import Group, Plan
+    from nearsight_npu.quantization.progress import OnProgress
     from nearsight_npu.quantization.ranges import Ranges
     from nearsight_npu.quantization.source import Prepared
     from nearsight_npu.quantization.weights import Weights
@@ -164,17 +166,20 @@ def _changeable(model: Any, weights: set[str]) -> Any:
         )
 
 
-def measure(trials: Trials, choices: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+def measure(
+    trials: Trials, choices: Mapping[str, Sequence[str]], told: OnProgress = untold
+) -> dict[str, dict[str, float]]:
     """Measure each group in each precision, all others in FP32.
 
     Args:
         trials: what measures.
         choices: group -> the precisions to measure.
+        told: takes what is being done.
 
     Returns:
         Group -> precision -> square of the error, which nearly adds up over groups.
     """
     return {
         name: {choice: 0.0 if choice == words.FP32 else trials.error({name: choice}) ** 2 for choice in some}
-        for name, some in choices.items()
+        for name, some in counted(choices.items(), "measuring groups of operators", told, len(choices))
     }

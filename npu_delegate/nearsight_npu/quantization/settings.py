@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from nearsight_npu.errors import QuantizationError
+from nearsight_npu.errors import QuantizationError, UnplaceableError, one_line
 from nearsight_npu.quantization import plan as words
+from nearsight_npu.targets.chips import targets_for
+from nearsight_npu.targets.probe import target_named
 
 MODES = ("auto", "static", "dynamic", "weights", "half", "mixed")
 METHODS = ("minmax", "percentile", "entropy", "mse")
@@ -68,6 +70,7 @@ class Settings:
     runs_on: str = "cpu"
 
     def __post_init__(self) -> None:
+        _check_target(self.runs_on)
         _among("mode", self.mode, MODES)
         if self.method is not None:
             _among("method", self.method, METHODS)
@@ -93,7 +96,7 @@ class Settings:
         self._check_choices()
         self._check_limits()
         self._check_effects()
-        self._check_target()
+        check_place("out", self.target, self.source)
 
     @property
     def range_method(self) -> str:
@@ -137,13 +140,11 @@ class Settings:
             _among("block", self.block, BLOCKS)
         if self.activations is not None:
             _among("activations", self.activations, tuple(ACTIVATIONS))
-        kind = self.runs_on.partition(":")[0]
-        if kind not in RUNS:
-            _among("target", self.runs_on, tuple(name + ":<chip>" * (name == "simulated") for name in RUNS))
-        known = (*self.runnable, *_MORE.get(kind, ()))
+        known = (*self.runnable, *_MORE.get(self.runs_on.partition(":")[0], ()))
         if self.mode != "mixed" and self.precision not in known:
+            asked = f"activations={self.activations!r}" if self.activations else f"mode={self.mode!r}"
             raise QuantizationError(
-                f"mode={self.mode!r} with target={self.runs_on!r} would make {self.precision}; what runs there is "
+                f"{asked} with target={self.runs_on!r} would make {self.precision}; what runs there is "
                 f"{', '.join(known)}; choose another mode=, activations= or target="
             )
 
@@ -183,19 +184,16 @@ class Settings:
         for name, modes in _EFFECTS.items():
             value = getattr(self, name)
             if value is not None and self.mode not in modes:
+                other = " or ".join(f"mode={mode!r}" for mode in modes)
                 raise QuantizationError(
                     f"{name}={sorted(value) if name == 'kinds' else value!r} was asked for with mode={self.mode!r}, "
-                    f"where it would change nothing; it is for {' and '.join(map(repr, modes))}; leave it out"
+                    f"where it would change nothing; give {other}, or leave it out"
                 )
         if self.percentile is not None and self.method != "percentile":
             raise QuantizationError(
                 f"percentile={self.percentile!r} was asked for without method='percentile', so it would change "
                 "nothing; give both or neither"
             )
-
-    def _check_target(self) -> None:
-        """Look at the place to write to now, so that a long calibration is not lost there."""
-        check_place("out", self.target, self.source)
 
 
 def ending(mode: str, bits: int | None) -> str:
@@ -254,6 +252,19 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     if not all(isinstance(item, str) and item for item in given):
         raise QuantizationError(f"{name}={value!r} was asked for; it is a tuple of names; give {name}=('NAME',)")
     return given
+
+
+def _check_target(name: object) -> None:
+    """Refuse a target that there is none of, or that files are not made for."""
+    if not isinstance(name, str) or name.partition(":")[0] not in RUNS:
+        shown = ", ".join(kind + ":<chip>" * (kind == "simulated") for kind in RUNS)
+        there = (targets_for(name) if isinstance(name, str) else "") or f"there are {shown}"
+        raise QuantizationError(f"target={name!r} was asked for; {there}; choose one of them")
+    try:
+        target_named(name)
+    except UnplaceableError as error:
+        there = str(error).partition(" was asked for; ")[2] or one_line(error)
+        raise QuantizationError(f"target={name!r} was asked for; {there}") from error
 
 
 def _among(name: str, value: object, known: tuple[str | int, ...]) -> None:

@@ -41,6 +41,10 @@ def plan_bytes(prepared: Prepared, groups: Sequence[Group], plan: Plan, recipe: 
             for weight in set(group.weights) & set(node.inputs):
                 added |= _stored(prepared, node, weight, choice, recipe.block_of(group))
                 replaced.setdefault(weight, set()).add(node.name)
+    for name in prepared.halves:
+        left = {node.name for node in prepared.nodes if name in node.inputs} - replaced.get(name, set())
+        added |= _cast(f"{name}.half", prepared.shapes[name]) if left else {}
+        replaced.setdefault(name, set()).update(left)
     kinds = activations(prepared, groups, plan)
     for name in kinds:
         bias = _bias(prepared, nodes[name])

@@ -67,6 +67,7 @@ class Prepared:
         original: the names that the operators had before.
         shapes: weight -> its shape.
         floating: the names of the arrays, weights left out, that are known to be FP32.
+        halves: the names of the weights that the model looks up in FP16; see `half.widen_tables`.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Prepared:
     original: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     floating: frozenset[str] = frozenset()
+    halves: frozenset[str] = frozenset()
 
 
 def require_onnx() -> None:
@@ -179,10 +181,21 @@ def prepare(path: Path, model: Any, folder: Path) -> Prepared:
     prepared = onnx.load(str(ready))
     if _name_all(prepared):
         onnx.save(prepared, str(ready))
-    graph = prepared.graph
+    return described(ready, prepared, original)
+
+
+def described(path: Path, model: Any, original: tuple[str, ...]) -> Prepared:
+    """Tell what is known of a graph that was made ready.
+
+    Args:
+        path: where it lies.
+        model: the same, read.
+        original: the names that the operators had before.
+    """
+    graph = model.graph
     return Prepared(
-        path=ready,
-        nodes=nodes_of(prepared),
+        path=path,
+        nodes=nodes_of(model),
         constants=frozenset(weight.name for weight in graph.initializer),
         bytes_of={value.name: _bytes(value) for value in (*graph.value_info, *graph.input, *graph.output)},
         original=original,

@@ -256,8 +256,8 @@ def _drawn(count: int, resamples: int) -> Array:
 
 
 def _reason(loss: _Loss, low: float | None, high: float | None, samples: int, max_drop: float | None) -> str:
-    interval = "no interval" if high is None else f"95 % interval {low:.4f} to {high:.4f}"
-    said = f"lost {loss.drop:.4f} on {samples} samples ({interval})"
+    interval = "no interval" if high is None else f"95 % interval {low:z.4f} to {high:z.4f}"
+    said = f"lost {loss.drop:z.4f} on {samples} samples ({interval})"
     if loss.unmoved:
         # A loss that befalls this share of samples or more would have been seen with a chance of 95 %.
         unseen = 1 - 0.05 ** (1 / samples)

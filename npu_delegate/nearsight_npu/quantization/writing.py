@@ -105,6 +105,9 @@ def write_plan(
     draft = Draft(prepared)
     for group in groups:
         _store(draft, group, choice_of(group, plan), recipe)
+    for name in prepared.halves:
+        for node in draft.takers(name):
+            store_half(draft, node, name)  # what no group stores otherwise is looked up in FP16 as before
     kinds = activations(prepared, groups, plan, ranges)
     if kinds:
         if ranges is None:

@@ -33,6 +33,7 @@ class Chip:
     Attributes:
         name: what it is called.
         aliases: other names.
+        target: which of our targets runs on the chip itself.
         built_as: what its toolchain calls it.
         operators: the ONNX operators that its toolchain builds, those of other domains with the domain in front.
         attributes: operator -> attribute -> values that it may have; none: it may not be given.
@@ -49,6 +50,7 @@ class Chip:
 
     name: str
     aliases: tuple[str, ...]
+    target: str
     built_as: str
     operators: frozenset[str]
     attributes: Mapping[str, Mapping[str, tuple[object, ...]]]
@@ -96,12 +98,30 @@ def chip_named(name: str) -> Chip:
     Raises:
         UnplaceableError: if there is none.
     """
-    for chip in chips():
-        if _plain(name) in map(_plain, (chip.name, *chip.aliases)):
-            return chip
-    raise UnplaceableError(
-        f"the chip {name!r} was asked for; there are {', '.join(chip.name for chip in chips())}; choose one of them"
-    )
+    chip = _known(name)
+    if chip is None:
+        raise UnplaceableError(
+            f"the chip {name!r} was asked for; there are {', '.join(chip.name for chip in chips())}; choose one of them"
+        )
+    return chip
+
+
+def targets_for(name: str) -> str:
+    """Say which targets there are for a chip; nothing for what is none.
+
+    Args:
+        name: of the chip, or an alias, with or without the name of a target and a colon in front.
+    """
+    chip = _known(name.rpartition(":")[2])
+    if chip is None:
+        return ""
+    simulated = f"simulated:{chip.name.replace(' ', '-')}"
+    return f"that is a chip: {simulated} computes its numbers on any machine, {chip.target} runs on the chip itself"
+
+
+def _known(name: str) -> Chip | None:
+    named = (chip for chip in chips() if _plain(name) in map(_plain, (chip.name, *chip.aliases)))
+    return next(named, None)
 
 
 def covered(model: Any, chip: Chip) -> Coverage:

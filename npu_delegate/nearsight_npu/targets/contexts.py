@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearsight_npu.memory import Memory
+from nearsight_npu.memory import Memory, bound, removed, touch
 from nearsight_npu.targets.target import Placement
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
 # What all kept files together may take; the least recently used go first.
@@ -52,13 +52,12 @@ class Contexts:
         path = self._folder / f"{digest}.bin"
         try:
             data = path.read_bytes()
-            os.utime(path)
         except OSError:
             return None
         if hashlib.sha256(data).hexdigest() != digest:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            removed(path)
             return None
+        touch(path)
         return data, Placement(parts=tuple((str(name), int(count)) for name, count in operators.items()))
 
     @contextlib.contextmanager
@@ -69,7 +68,8 @@ class Contexts:
             # A full or closed disk means compiling again next time, and nothing worse.
             with contextlib.suppress(OSError):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder))) / "made.onnx"
+                making = tempfile.TemporaryDirectory(dir=self._folder, prefix="making-")
+                place = Path(stack.enter_context(making)) / "made.onnx"
             yield place
 
     def keep(self, key: str, made: Path | None, placement: Placement) -> None:
@@ -87,13 +87,4 @@ class Contexts:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             kept = made.replace(self._folder / f"{digest}.bin")
             self._memory.write(self._kind, key, {"key": key, "sha256": digest, "operators": dict(placement.parts)})
-            self._trim(kept)
-
-    def _trim(self, newest: Path) -> None:
-        states = {path: path.stat() for path in self._folder.glob("*.bin")}
-        size = sum(state.st_size for state in states.values())
-        for path in sorted(states.keys() - {newest}, key=lambda path: states[path].st_mtime_ns):
-            if size <= self._most_bytes:
-                break
-            path.unlink(missing_ok=True)
-            size -= states[path].st_size
+            bound(self._folder, "*.bin", "making-*", most_bytes=self._most_bytes, spared=kept)

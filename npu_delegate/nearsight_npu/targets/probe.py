@@ -69,8 +69,11 @@ def target_named(name: str) -> Target:
     """
     family, colon, kind = name.partition(":")
     if family not in TARGETS or (colon and family not in VARIED) or (not kind and (colon or family in _ONLY_VARIED)):
+        from nearsight_npu.targets.chips import targets_for
+
+        there = targets_for(name) or f"there are {', '.join((AUTO, *_shown()))}"
         raise UnplaceableError(
-            f"target {name!r} was asked for; there are {', '.join((AUTO, *_shown()))}; choose one of them "
+            f"target {name!r} was asked for; {there}; choose one of them "
             "(nearsight doctor shows which can be used here)"
         )
     module, maker = TARGETS[family]

@@ -140,6 +140,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "refused": refused,
         "measured_at": choice.measured_at,
         "doubtful": choice.doubtful,
+        "words": str(choice),
     }
 
 
@@ -193,7 +194,7 @@ def _lines(findings: dict[str, Any]) -> Iterator[tuple[str, bool | None, str]]:
     if not findings["models"]:
         yield "model", False, "no model is installed; reinstall the wheel"
     for choice in findings["choices"]:
-        yield "choice", True, _choice_words(choice)
+        yield "choice", True, choice["words"]
     for placed in findings["placements"]:
         yield "placed", placed["ok"], f"{placed['graph']}: {placed['words']}"
     if not findings["choices"]:
@@ -221,26 +222,6 @@ def _target_words(target: dict[str, Any]) -> str:
 
 def _then(remedy: str) -> str:
     return f"; {remedy}" if remedy else ""
-
-
-def _choice_words(choice: dict[str, Any]) -> str:
-    """Say what was taken, what it left, and what was refused; each with what it took or why."""
-    others = "; ".join(_way_words(way) for way in choice["others"])
-    refused = "; ".join(
-        f"{one['precision'] or 'anything'} on {one['target']} ({one['reason']})" for one in choice["refused"]
-    )
-    doubt = "; too close or too disturbed to be sure: measured again after a day" if choice["doubtful"] else ""
-    return (
-        f"{choice['name']}: {_way_words(choice['taken'])}"
-        f"{f'; not taken: {others}' if others else ''}{f'; refused: {refused}' if refused else ''}"
-        f" ({choice['measured_at'][:16]}{doubt})"
-    )
-
-
-def _way_words(way: dict[str, Any]) -> str:
-    setup = f" with {way['setup']}" if way["setup"] else ""
-    pace = "" if way["latency_ms"] is None else f", {way['latency_ms']:.2f} ms"
-    return f"{way['precision']} on {way['target']}{setup}{pace}"
 
 
 def _proof_words(proof: dict[str, Any]) -> str:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import random
-import re
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nearsight.cli.options import in_options
+from nearsight.cli.quantized import lines, with_name
+from nearsight.cli.stages import stages_shown
 from nearsight.cli.terminal import say, write_json
 from nearsight.errors import InputError, PictureUnreadableError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
-    from nearsight_npu import QuantizationReport
+    from nearsight_npu import Progress, QuantizationReport
 
 HELP = "write an ONNX model in fewer bits and report size, time and how far its answers moved"
 EPILOG = """examples:
@@ -117,24 +118,29 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Quantize and print the report."""
-    from nearsight_npu.errors import UnreadableGraphError
+    from nearsight_npu.errors import DelegateError, UnreadableGraphError
 
+    options = {name: f"--{name.replace('_', '-')}" for name in vars(args)} | {"model": "MODEL.onnx"}
     try:
-        report, read = _quantized(args)
-    except UnreadableGraphError as error:
+        with stages_shown(quiet=args.json) as told:
+            report, read = _quantized(args, told)
+    except DelegateError as error:
         # A file that is no model was handed in: the caller's mistake, like any other bad input.
-        raise InputError(str(error)) from error
+        kind = InputError if isinstance(error, UnreadableGraphError) else type(error)
+        raise kind(in_options(str(error), options)) from error
     if args.json:
         write_json(_as_json(report, read))
         return 0
-    for line in _lines(report, read):
-        print(line)
+    for line in lines(report, read):
+        print(in_options(line, options))
     for warning in report.warnings:
-        say(_with_name(warning, read))
+        say(in_options(with_name(warning, read), options))
     return 0
 
 
-def _quantized(args: argparse.Namespace) -> tuple[QuantizationReport, list[Path]]:
+def _quantized(
+    args: argparse.Namespace, told: Callable[[Progress], None] | None
+) -> tuple[QuantizationReport, list[Path]]:
     """Quantize; gives the report and the pictures that the compared samples' places count in."""
     from nearsight_npu import quantize
 
@@ -161,6 +167,7 @@ def _quantized(args: argparse.Namespace) -> tuple[QuantizationReport, list[Path]
         target=args.target,
         layers=args.layers,
         pareto=args.pareto,
+        progress=told,
     )
     return report, pictures if args.validation is None else judged
 
@@ -246,89 +253,6 @@ def _as_json(report: QuantizationReport, read: list[Path]) -> dict[str, Any]:
         change["worst_picture"] = str(read[change["worst_sample"]])
         change["worst_pictures"] = [str(read[place]) for place in change["worst_samples"]]
     return answer
-
-
-def _lines(report: QuantizationReport, read: list[Path]) -> Iterator[str]:
-    yield f"wrote     {report.out}: {_made(report)}{' (made earlier)' * report.remembered}"
-    yield (f"size      {report.bytes_before / 1e6:.2f} MB -> {report.bytes_after / 1e6:.2f} MB, {_sized(report.ratio)}")
-    if report.before and report.after:
-        spans = (f"{t.median_ms:.2f} ms ({t.low_ms:.2f} to {t.high_ms:.2f})" for t in (report.before, report.after))
-        yield (
-            f"time      {' -> '.join(spans)}, median and 10th to 90th percentile of {report.after.runs} runs each, "
-            f"in turn, threads: {report.threads}"
-        )
-    if report.outputs:
-        where = "" if report.target == "cpu" else f", for {report.target}"
-        yield f"answers   on {report.compared_on} samples ({report.compared_with}){where}"
-    for change in report.outputs:
-        yield (
-            f"  {change.output}: cosine {change.cosine:.4f} at worst ({_sample(change.worst_sample, read)}), "
-            f"{change.mean_cosine:.4f} on average; centred {_figure(change.centred)}; "
-            f"largest error {change.max_abs_error:.3g}, error / spread {_figure(change.error_share)}"
-        )
-    if report.verdict and report.verdict.max_drop is not None:
-        yield f"verdict   by {report.verdict.metric}: {report.verdict.reason}"
-    for scores in (entry for entry in report.recalibrated if entry.kept):
-        yield f"scores    {scores.reason}"
-        for passing in scores.passing:
-            yield (
-                f"  from {passing.threshold:.3g}: {passing.before} in the model, {passing.converted} converted, "
-                f"{passing.recalibrated} in the file"
-            )
-    if report.layers:
-        yield "layers    cosine at worst, signal to noise, worst sample"
-    for layer in report.layers:
-        moved = "did not move"
-        if layer.sqnr_db is not None:
-            moved = f"{layer.cosine:.4f}, {layer.sqnr_db:.1f} dB, {_sample(layer.worst_samples[0], read)}"
-        yield f"  {layer.group}{f' ({layer.precision})' * bool(layer.precision)}: {moved}"
-    if report.plan:
-        yield f"groups    {_counted(Counter(report.plan.values()).most_common())}"
-    if report.pareto:
-        from nearsight_npu.quantization.pareto import table
-
-        yield "choices   (*: no other is better in error, size and time)"
-        yield from table(report.pareto)
-    kinds = Counter(report.float_nodes.values()).most_common()
-    yield f"operators {len(report.integer_nodes)} in {_integers(report)}; in float: {_counted(kinds) or 'none'}"
-
-
-def _made(report: QuantizationReport) -> str:
-    """Say in words what was written."""
-    if report.mode == "half":
-        return "weights in FP16"
-    if report.mode == "weights":
-        return f"weights of {report.bits} bits in blocks, activations in float"
-    if report.mode == "mixed":
-        return "mixed precision"
-    bits = 7 if report.reduce_range else 8
-    ranges = f", {report.method} of {report.calibrated_on} samples" if report.method else ""
-    return f"{report.mode} {_integers(report)}{ranges}, weights of {bits} bits"
-
-
-def _integers(report: QuantizationReport) -> str:
-    return "INT16" if report.activations == "u16" else "INT8" if report.mode in {"static", "dynamic"} else "integers"
-
-
-def _sample(place: int, read: list[Path]) -> str:
-    return read[place].name if read else f"sample {place}"
-
-
-def _with_name(warning: str, read: list[Path]) -> str:
-    """Name the picture that a warning counts: they were read in a mixed order."""
-    return re.sub(r"\bon sample (\d+)", lambda found: f"on {_sample(int(found[1]), read)}", warning)
-
-
-def _sized(ratio: float) -> str:
-    return f"{ratio:.2f} times smaller" if ratio > 1 else f"{1 / ratio:.2f} times the size"
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _counted(kinds: list[tuple[str, int]]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in kinds)
 
 
 def _count(text: str) -> int:
