@@ -23,6 +23,8 @@ XPIP   := $(XPY) -m pip --disable-pip-version-check install --quiet --quiet --no
 
 # A photo folder given as PHOTOS=... reaches the tour through the environment, so that blanks in it survive.
 export PHOTOS
+# bench, eval and training import onnxruntime before nearsight_npu can tell it to report nothing.
+export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-export browser soak check bench bench-models bench-delegate eval verify-hub train wheel clean

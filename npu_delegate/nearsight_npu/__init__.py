@@ -6,6 +6,7 @@ Importing this package loads neither numpy nor a runtime; each name below is fet
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ __all__ = [
     "remembered_choices",
     "remembered_proofs",
 ]
+
+# onnxruntime reports each process, session and error to its maker unless this is set before it is first imported
+# (Privacy.md of 1.32, "Disabling Telemetry"; its function of that name comes too late for the first report).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Availability": "targets.target",

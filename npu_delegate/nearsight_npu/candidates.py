@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +11,11 @@ import numpy as np
 from nearsight_npu.contest import REFUSALS, Contest, samples
 from nearsight_npu.errors import (
     DelegateError,
+    InputMismatchError,
     ProofFailedError,
     TargetLostError,
     UnplaceableError,
+    UnreadableGoldenError,
     UnreadableGraphError,
 )
 from nearsight_npu.opening import available, beside, let_go, untraced
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from nearsight_npu.arrays import Array
     from nearsight_npu.opening import Opened, Opener, Way
     from nearsight_npu.placement import Trial
-    from nearsight_npu.targets.target import Program, Setup, Target
+    from nearsight_npu.targets.target import Port, Program, Setup, Target
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,29 +134,41 @@ class Candidates:
         there = [trial for trial in order if trial.target not in self._lost]
         return (*refused, *lost) if mine is None else (*refused, *lost, *slower(there, mine))
 
-    def batch(self, opened: Opened, limit: int, *, measure: bool) -> int | None:
-        """Find the batch, up to a limit, of which a program does the most in a second.
+    def batch(self, opened: Opened, limit: int, shapes: Mapping[str, tuple[int, ...]], *, measure: bool) -> int | None:
+        """Find the batch, up to a limit, of which a program does the most in a second; None where that is not known.
 
         Args:
             opened: the program.
             limit: the longest batch.
+            shapes: of the inputs of an earlier run, if there was one: what is drawn is of these.
             measure: whether one that is not remembered is measured; None is the answer otherwise.
         """
         program, memory = opened.program, self._opener.memory
-        if limit < 2 or not batchable((*program.inputs, *program.outputs)):
+        # A single number, such as the scale of CLIP's scores, is not one of a sample.
+        if limit < 2 or not batchable((*program.inputs, *(port for port in program.outputs if port.shape))):
             return 1
         key = f"{opened.way.key.text()} {opened.way.setup} {processors()} within {self._memory_mb} at most {limit}"
         known = batch_recalled(key, memory)
         if known is not None or not measure:
             return known
-        arrays = next(iter(samples(self._opener, program)), None)
+        drawing = self._opener.request.golden is None
+        ports = _as_run(program.inputs, shapes) if drawing else program.inputs
+        try:
+            arrays = next(iter(samples(self._opener, ports)), None)
+        except UnreadableGoldenError:
+            return None  # it was read when the session began, and who runs must not fail for want of it
         self._opener.forget()
         if arrays is None:
             return 1
         names = tuple(port.name for port in program.outputs)
-        return batch_remembered(
-            key, lambda: best_batch(lambda length: program.run(_repeated(arrays, length), names), limit), memory
-        )
+        try:
+            return batch_remembered(
+                key, lambda: best_batch(lambda length: program.run(_repeated(arrays, length), names), limit), memory
+            )
+        except (TargetLostError, InputMismatchError):
+            if not drawing:
+                raise
+            return None  # drawn inputs that a graph cannot use say nothing about its target
 
     def _all(self) -> Iterator[Opened]:
         request = self._opener.request
@@ -273,7 +287,7 @@ class Candidates:
             if self._strict:
                 raise one.error
             one.told = True
-        return all(isinstance(one.error, UnplaceableError) for one in about)
+        return all(isinstance(one.error, (UnplaceableError, ProofFailedError)) for one in about)
 
     def _opened(
         self, target: Target, precision: str, setup: Setup | None, *, alone: bool, program: Program | None = None
@@ -336,6 +350,11 @@ class Candidates:
 def _passing(error: DelegateError) -> bool:
     """Say whether a refusal may be over soon, though no version changes: a device that failed, a library mended."""
     return isinstance(error, TargetLostError) or isinstance(error.__cause__, ImportError)
+
+
+def _as_run(ports: Sequence[Port], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Port, ...]:
+    """Give ports the lengths that they had in a run; how many samples it answered is left open."""
+    return tuple(replace(port, shape=(*port.shape[:1], *shapes.get(port.name, port.shape)[1:])) for port in ports)
 
 
 def _repeated(arrays: Mapping[str, Array], length: int) -> dict[str, Array]:

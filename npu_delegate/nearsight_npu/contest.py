@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
     from nearsight_npu.opening import Opener
-    from nearsight_npu.targets.target import Program, Target
+    from nearsight_npu.targets.target import Port, Program, Target
 
 REFUSALS = (UnplaceableError, UnreadableGraphError, ProofFailedError, TargetLostError)
 _COPIES = 2  # a loaded model fills about twice its file
@@ -149,7 +149,7 @@ class Contest:
         """Hold a target's answers against the processor's, which are taken for right where nothing else is known."""
         names = tuple(port.name for port in program.outputs)
         try:
-            answers = [program.run(arrays, names) for arrays in samples(self._opener, program)]
+            answers = [program.run(arrays, names) for arrays in samples(self._opener, program.inputs)]
         except InputMismatchError:
             # What was drawn does not fit this graph; nothing can be compared or timed on it.
             return
@@ -202,7 +202,7 @@ class Contest:
 
     def _run(self, trial: Trial, among: int) -> Callable[[], object] | None:
         program = self.programs[trial]
-        arrays = next(iter(samples(self._opener, program)), None)
+        arrays = next(iter(samples(self._opener, program.inputs)), None)
         if arrays is None:
             return None
         golden = self._opener.golden()
@@ -225,16 +225,16 @@ class _CrowdedError(Exception):
     """Programs do not fit into the budget together: they made room for each other, and loading would be timed."""
 
 
-def samples(opener: Opener, program: Program) -> list[dict[str, Array]]:
+def samples(opener: Opener, ports: Sequence[Port]) -> list[dict[str, Array]]:
     """Give inputs for single runs: the first golden ones, or drawn ones; none where the golden ones do not fit."""
     golden = opener.golden()
     if golden is None:
-        return list(drawn(program.inputs, _COMPARED))
-    lengths = {port.shape[0] for port in program.inputs if port.shape and isinstance(port.shape[0], int)}
+        return list(drawn(ports, _COMPARED))
+    lengths = {port.shape[0] for port in ports if port.shape and isinstance(port.shape[0], int)}
     step = max((length for length in lengths if isinstance(length, int)), default=1)
     rows = [np.arange(start, start + step) % len(golden) for start in range(_COMPARED)]
     try:
-        return [admitted({name: array[row] for name, array in golden.inputs.items()}, program.inputs) for row in rows]
+        return [admitted({name: array[row] for name, array in golden.inputs.items()}, ports) for row in rows]
     except InputMismatchError:
         # The proof says so in its own words.
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # Source: malloc.h of glibc
 # Lower ones would ask for large pictures singly (9 MB: 8 ms more of 27 to decode and shrink one).
 _USUAL = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20}
 _EAGER = {_TRIM_THRESHOLD: 1 << 20}
+_FREEING = threading.RLock()  # held again where freeing one graph lets another go
 _CHOSEN = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")  # by whoever runs the process
 
 
@@ -48,13 +50,15 @@ def release() -> None:
 def freeing() -> Iterator[None]:
     """Have what is freed meanwhile go back to the system, whichever thread's heap it is of.
 
-    glibc has a heap for each thread, and `release` reaches the end of the first one only.
+    glibc has a heap for each thread, and `release` reaches the end of the first one only. One thread frees at a time:
+    another's end would take the settings away from it.
     """
-    _set(_EAGER)
-    try:
-        yield
-    finally:
-        _set(_USUAL)
+    with _FREEING:
+        _set(_EAGER)
+        try:
+            yield
+        finally:
+            _set(_USUAL)
 
 
 def _set(options: Mapping[int, int]) -> None:

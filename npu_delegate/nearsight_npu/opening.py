@@ -145,10 +145,10 @@ class Opener:
         Raises:
             UnreadableGoldenError: if it cannot be read.
         """
-        if self._golden is None and self.request.golden is not None:
-            given = self.request.golden
-            self._golden = given if isinstance(given, Golden) else Golden.load(given)
-        return self._golden
+        golden, given = self._golden, self.request.golden  # one look: another thread may `forget` at any time
+        if golden is None and given is not None:
+            golden = self._golden = given if isinstance(given, Golden) else Golden.load(given)
+        return golden
 
     def forget(self) -> None:
         """Let the golden set go until it is needed again."""

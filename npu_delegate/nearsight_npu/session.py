@@ -66,8 +66,9 @@ class Session:
         self._strict = strict
         self._falling = threading.Lock()
         self._closed = False
-        # Seconds of all runs; threads may lose some of them to each other, and nothing hangs on that.
+        # Seconds of all runs, and the shapes of the last; threads may lose some to each other, and nothing hangs on it.
         self._ran_s = 0.0
+        self._ran: dict[str, tuple[int, ...]] = {}
         self._batches: dict[tuple[str, str, int], int | None] = {}
         # What runs is let go when the session closes; what is known of it stays.
         self._way = opened.way
@@ -131,6 +132,7 @@ class Session:
             else:
                 taken_s = time.perf_counter() - begin
                 self._ran_s += taken_s
+                self._ran = {name: array.shape for name, array in checked.items()}
                 return found, self._decision(stand, checked, found, taken_s * 1e3)
 
     def batch(self, limit: int = LONGEST_BATCH, after_s: float = 0.0) -> int:
@@ -142,7 +144,9 @@ class Session:
                 little does not wait; until then the answer is what is remembered, or else the limit.
 
         Returns:
-            A number of samples from 1 to `limit`; 1 for a graph whose first axes are not all free.
+            A number of samples from 1 to `limit`; 1 for a graph whose first axes are not all free (single numbers that
+            it gives left out), and the limit where there is nothing to measure with: the golden set is gone, or drawn
+            inputs do not suit the graph.
 
         Raises:
             InputMismatchError: if `limit` is not a whole number from 1.
@@ -156,7 +160,7 @@ class Session:
             try:
                 # Kept even if unknown: asking the disk before each run would cost a run of a small graph 1 %.
                 if key not in self._batches or (self._batches[key] is None and measure):
-                    self._batches[key] = self._candidates.batch(stand.opened, limit, measure=measure)
+                    self._batches[key] = self._candidates.batch(stand.opened, limit, self._ran, measure=measure)
             except TargetLostError as error:
                 stand = self._after(stand, error)
             else:

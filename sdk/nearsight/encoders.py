@@ -197,7 +197,8 @@ class Encoder:
         for start in range(0, count, step):
             # The last one of fixed batches is filled up with its own last row.
             rows = np.minimum(np.arange(start, start + step if fixed else min(start + step, count)), count - 1)
-            some = given if step == count else {name: array[rows] for name, array in given.items()}
+            # Of the other tower's input, where one graph has both, there is one sample: every row is that.
+            some = given if step == count else {name: array[rows % len(array)] for name, array in given.items()}
             outputs, decision = self._engine.run(role, some, wanted)
             parts.append(self._family.vectors(role, outputs))
             decisions.append(decision)

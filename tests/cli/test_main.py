@@ -66,6 +66,10 @@ def test_a_word_like_no_command_is_answered_with_all_of_them(nearsight: Callable
             "--galery g.nsg; did you mean --gallery? See: nearsight search --help",
         ),
         (("detect", "a.jpg", "cat", "--min-scor=0.1"), "did you mean --min-score? See: nearsight detect --help"),
+        (
+            ("quantize", "a.onnx", "--budget", "7"),
+            "did you mean --budget-mb or --budget-ms? See: nearsight quantize --help",
+        ),
         (("search", "dog", "--xyzzy"), "unrecognized arguments: --xyzzy; see: nearsight search --help"),
         (("search", "dog"), "no gallery named"),
         (("models", "polish"), "invalid choice"),

@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from nearsight.cli import quantize as command
 from nearsight.cli import stages
 from nearsight.cli.options import in_options
-from nearsight_npu import Delegate, quantize
+from nearsight_npu import Delegate, Progress, quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,8 +192,9 @@ def places(eye: Path, text: Path, album: Path, tmp_path: Path) -> dict[str, Path
             "--target ax-650n was asked for; that is a chip: simulated:AX650N computes its numbers on any machine",
         ),
         (("{eye}", "--calibration", "{album}", "--mode", "mixed"), "give --budget-mb, --budget-ms or --max-drop"),
+        (("{eye}", "--calibration", "{album}", "--max-drop", "5"), "--max-drop 5.0 was asked for; without a metric"),
         (
-            ("{eye}", "--calibration", "{album}", "--max-drop", "1"),
+            ("{eye}", "--calibration", "{album}", "--max-drop", "0.5"),
             "little of others; give --validation, or 40 samples or more",
         ),
         (
@@ -265,6 +266,9 @@ def test_whatever_a_message_asks_for_there_is_an_option_for() -> None:
         ("x.max_drop=1, sum-max_drop=1, maxdrop=1", "x.max_drop=1, sum-max_drop=1, maxdrop=1"),
         ("/data/mode=fast/a.onnx and mode=fast/b.onnx", "/data/mode=fast/a.onnx and mode=fast/b.onnx"),
         ("'mode=fast' was to be quantized", "'mode=fast' was to be quantized"),
+        ("mode=fast.onnx was to be quantized", "mode=fast.onnx was to be quantized"),
+        ("max_drop=4.onnx and max_drop=0.5.onnx", "max_drop=4.onnx and max_drop=0.5.onnx"),
+        ("max_drop=-1e-06 and max_drop=nan.", "--max-drop -1e-06 and --max-drop nan."),
     ],
 )
 def test_arguments_are_spelt_as_options(message: str, said: str) -> None:
@@ -410,6 +414,27 @@ def test_a_person_sees_what_is_being_done(on_a_terminal: Callable, eye: Path, al
 
     assert code == 0
     assert "0:00:0" in shown
+
+
+def test_names_that_read_like_arguments_are_told_as_they_are(
+    nearsight: Callable, eye: Path, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    said = nearsight("quantize", eye, "--calibration", album, "--out", "bits=8,method=mse.onnx")
+
+    assert said.out.startswith("wrote     bits=8,method=mse.onnx: ")
+
+
+def test_the_clock_goes_on_behind_a_stage_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[bool] = []
+    monkeypatch.setattr("rich.progress.TimeElapsedColumn.render", lambda _, task: stopped.append(task.finished) or "")
+
+    with stages._moving() as told:
+        told(Progress(stage="the first", done=2, total=2))
+        told(Progress(stage="the second", total=2))
+
+    assert stopped[-1] is False
 
 
 def test_the_written_file_has_a_row_among_what_could_be_had(

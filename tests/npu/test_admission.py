@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from nearsight_npu import Delegate, NearsightDelegateWarning, Policy
+from nearsight_npu import Delegate, NearsightDelegateWarning, Policy, footprint
 from nearsight_npu.admission import MB, Budget, Resident, shared_budget
 from nearsight_npu.arrays import drawn
 from nearsight_npu.errors import InputMismatchError, TargetLostError, UnplaceableError, UnreadableGraphError
@@ -650,6 +650,25 @@ def test_memory_returns_whichever_threads_a_program_ran_in(root: Path) -> None:
 
     # glibc alone kept up to 23 MB in the heaps of the threads.
     assert np.median(after) - first < 4e6
+
+
+def test_threads_that_free_at_once_leave_each_other_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(footprint, "_set", told.append)
+
+    def free() -> None:
+        with footprint.freeing():
+            pass
+
+    another = threading.Thread(target=free)
+    with footprint.freeing():
+        another.start()
+        another.join(0.1)
+        meanwhile = len(told)
+    another.join()
+
+    assert meanwhile == 1
+    assert told == [footprint._EAGER, footprint._USUAL] * 2
 
 
 def test_a_closed_program_of_cpu_says_so(saved: Callable[..., Path]) -> None:

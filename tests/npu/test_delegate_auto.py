@@ -406,6 +406,60 @@ def test_a_batch_is_not_measured_for_those_who_run_little(
     assert delegate(target).load(path).batch(4, after_s=3600) == 1
 
 
+def test_a_batch_is_measured_with_arrays_like_those_that_were_run(
+    delegate: Callable[..., Delegate], saved: Callable[..., Path]
+) -> None:
+    # As exporters leave pictures: no length is stated, and what is drawn has 16 channels.
+    path = saved(
+        [helper.make_node("Conv", ["pixels", "w"], ["y"])],
+        [("pixels", "float32", ["n", "channels", "height", "width"])],
+        [("y", "float32", ["n", 2, "h", "w"])],
+        {"w": np.ones((2, 3, 4, 4), np.float32)},
+    )
+    session = delegate("cpu", policy=Policy(strict=True)).load(path)
+
+    assert session.batch(4) == 4
+    assert not [*(path.parent / "cache").glob("batches/*")]
+    session.run({"pixels": np.ones((2, 3, 4, 4), np.float32)})
+    assert 1 <= session.batch(4) <= 4
+    assert len([*(path.parent / "cache").glob("batches/*")]) == 1
+
+
+def test_a_single_number_that_a_graph_gives_as_well_is_no_hindrance_to_a_batch(
+    delegate: Callable[..., Delegate], saved: Callable[..., Path]
+) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Identity", ["s"], ["scale"])]
+    outputs = [("y", "float32", ["n", 512]), ("scale", "float32", [])]
+    weights = {"w": np.ones((64, 512), np.float32), "s": np.array(2, np.float32)}
+    path = saved(nodes, [("x", "float32", ["n", 64])], outputs, weights)
+
+    # So small a graph costs nearly the same for one sample and for many.
+    assert delegate("cpu").load(path).batch(64) > 1
+
+
+def test_a_golden_set_that_has_gone_meanwhile_fails_nobody(
+    delegate: Callable[..., Delegate], linear: Callable[..., Path], tmp_path: Path
+) -> None:
+    inputs = X.repeat(2, axis=0)
+    Golden(inputs={"x": inputs}, outputs={"y": inputs @ WEIGHTS}).save(tmp_path / "golden.npz")
+    session = delegate("cpu").load(linear(), "fp32", tmp_path / "golden.npz")
+    (tmp_path / "golden.npz").unlink()
+
+    assert session.batch(4) == 4
+
+
+def test_a_golden_set_that_another_thread_lets_go_is_given_all_the_same(tmp_path: Path) -> None:
+    class Crowded(Opener):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, None if name == "_golden" else value)  # as if another had just forgotten it
+
+    inputs = X.repeat(2, axis=0)
+    golden = Golden(inputs={"x": inputs}, outputs={"y": inputs @ WEIGHTS})
+    request = Request(title="linear", paths={}, hashes={}, golden=golden)
+
+    assert Crowded(request, Memory(tmp_path)).golden() is golden
+
+
 def test_a_graph_of_a_fixed_length_has_a_batch_of_one(
     delegate: Callable[..., Delegate], linear: Callable[..., Path]
 ) -> None:
@@ -434,6 +488,22 @@ def test_a_wrong_target_is_named_again_when_the_choice_is_remembered(
 
     assert liar.runs == runs
     assert [item.target for item in decision.rejected] == ["liar"]
+
+
+def test_a_file_that_is_wrong_wherever_it_runs_is_remembered_and_named_again(
+    delegate: Callable[..., Delegate], linear: Callable[..., Path], golden: Golden
+) -> None:
+    target = FakeTarget()
+    files = {"int8": linear("a.onnx", -WEIGHTS), "fp32": linear("b.onnx")}
+    with pytest.warns(NearsightDelegateWarning, match="int8 on fake"):
+        delegate([target]).load(files, golden=golden)
+    runs = target.runs
+
+    with pytest.warns(NearsightDelegateWarning, match="int8 on fake: .*golden answers"):
+        session = delegate([target]).load(files, golden=golden)
+
+    assert target.runs == runs
+    assert (session.precision, [item.precision for item in session.run({"x": X})[1].rejected]) == ("fp32", ["int8"])
 
 
 def test_a_failed_file_is_looked_at_again_every_time(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import nearsight_models
 import nearsight_npu
 from nearsight_npu import errors
 
@@ -24,6 +26,18 @@ print(sorted({'numpy', 'onnx', 'onnxruntime', 'platformdirs'} & set(sys.modules)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "[]"
+
+
+def test_no_runtime_reports_to_its_maker(tmp_path: Path) -> None:
+    # onnxruntime keeps an identity and its reports in the cache folder; it is silent by itself where CI is set.
+    silent = {"ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "GITHUB_ACTIONS", "TF_BUILD", "JENKINS_URL"}
+    environment = {name: value for name, value in os.environ.items() if name not in silent}
+    model = Path(nearsight_models.__file__).parent / "embedded" / "nano" / "image.int8.onnx"
+    code = f"from nearsight_npu import Delegate; Delegate('cpu').load({str(model)!r})"
+
+    subprocess.run([sys.executable, "-c", code], check=True, env={**environment, "XDG_CACHE_HOME": str(tmp_path)})
+
+    assert {path.name for path in tmp_path.iterdir()} <= {"nearsight"}
 
 
 def test_every_name_is_there_and_sorted() -> None:

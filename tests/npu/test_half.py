@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -248,6 +249,31 @@ def test_a_table_that_no_group_has_stays_in_fp16(words: Callable[..., Prepared],
 
     types = [weight.data_type for weight in onnx.load(tmp_path / "q.onnx").graph.initializer if weight.dims[0] == 500]
     assert types == [TensorProto.FLOAT16]
+
+
+def test_an_operator_that_takes_nothing_keeps_no_table_away(words: Callable[..., Prepared]) -> None:
+    nodes = (
+        helper.make_node("Cast", ["rows"], ["quiet"], name="quiet", to=TensorProto.FLOAT),
+        helper.make_node("RandomUniform", [], ["noise"], name="noise", shape=[1, 32]),
+        helper.make_node("Add", ["quiet", "noise"], ["full"], name="loud"),
+    )
+
+    assert widen_tables(words(LOOKUP, *nodes)).halves == {"table.full"}
+
+
+def test_the_same_tables_make_the_same_file(saved: Callable[..., Path], tmp_path: Path) -> None:
+    names = ("a", "b")
+    nodes = [helper.make_node("Gather", [name, "ids"], [f"{name}.rows"], name=f"words.{name}") for name in names]
+    weights = {name: np.full((500, 4), 0.5, np.float32) for name in names}
+    outputs = [(f"{name}.rows", "float32", ("n", "t", 4)) for name in names]
+    path = saved(nodes, [("ids", "int64", ("n", "t"))], outputs, weights)
+    (tmp_path / "ready").mkdir()
+    prepared = prepare(path, inspect(path, "static"), tmp_path / "ready")
+
+    for order in (names, names[::-1]):  # a set has any order
+        write_plan(replace(prepared, halves=dict.fromkeys(order)), group(prepared), {}, tmp_path / f"{order[0]}.onnx")
+
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(

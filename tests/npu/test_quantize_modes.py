@@ -451,6 +451,56 @@ def test_static_int8_is_written_where_it_is_quick_enough_and_errs_less_than_what
     assert (tmp_path / "q.onnx").read_bytes() == (tmp_path / "static.onnx").read_bytes()
 
 
+@pytest.fixture
+def reader(saved: Callable[..., Path]) -> Callable[..., Path]:
+    """Write a graph that looks words up in a table of some type and multiplies what it found with a matrix."""
+
+    def make(kind: str) -> Path:
+        numbers = np.random.default_rng(3)
+        nodes = [
+            helper.make_node("Gather", ["table", "ids"], ["rows"], name="words"),
+            helper.make_node("Cast", ["rows"], ["full"], name="full", to=onnx.TensorProto.FLOAT),
+            helper.make_node("MatMul", ["full", "w"], ["y"], name="product"),
+        ]
+        weights = {
+            "table": numbers.standard_normal((500, 32)).astype(kind),
+            "w": numbers.standard_normal((32, 32)).astype(np.float32),
+        }
+        return saved(nodes, [("ids", "int64", ("n", "t"))], [("y", "float32", ("n", "t", 32))], weights)
+
+    return make
+
+
+def texts(count: int) -> list[dict[str, np.ndarray]]:
+    numbers = np.random.default_rng(4)
+    return [{"ids": numbers.integers(0, 500, (1, 5))} for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32"])
+def test_a_chip_that_takes_no_weights_alone_in_integers_is_given_the_table_as_it_is(
+    kind: str, reader: Callable[..., Path], tmp_path: Path
+) -> None:
+    model, out = reader(kind), tmp_path / "q.onnx"
+
+    report = quantize(model, out, calibration=texts(40), budget_mb=1, target="axera", cache_dir=tmp_path / "cache")
+
+    assert set(report.plan) == {"product"}
+    assert report.bytes_after < report.bytes_before
+    assert {node.domain for node in onnx.load(out).graph.node if node.name == "words"} == {""}
+
+
+def test_a_table_that_is_looked_up_in_fp16_stays_so_beside_static_int8(
+    reader: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FOR_TIME", ("w4",))  # which errs more
+    model, out = reader("float16"), tmp_path / "q.onnx"
+
+    report = quantize(model, out, calibration=texts(40), budget_ms=10_000, cache_dir=tmp_path / "cache")
+
+    assert report.plan == {"words": "fp32", "product": "a8w8"}
+    assert report.bytes_after < report.bytes_before
+
+
 def test_stages_are_told_in_order_and_counted_to_their_end(layered: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
 
@@ -581,7 +631,7 @@ def test_the_whole_report_is_json(saved: Callable[..., Path], tmp_path: Path) ->
         calibration=looks(120),
         scores=("scores",),
         layers=True,
-        max_drop=5.0,
+        max_drop=0.99,
     )
 
     again = json.loads(json.dumps(report.to_dict(), allow_nan=False))

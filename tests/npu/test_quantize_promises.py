@@ -87,7 +87,7 @@ def test_so_few_samples_accept_nothing(count: int) -> None:
 
 def test_samples_that_were_calibrated_with_accept_nothing(layered: Path, tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match="give validation="):
-        quantize(layered, calibration=rows(12), max_drop=5, mode="static", cache_dir=tmp_path / "cache")
+        quantize(layered, calibration=rows(12), max_drop=0.5, mode="static", cache_dir=tmp_path / "cache")
 
     assert [entry.name for entry in tmp_path.iterdir()] == [layered.name]
 

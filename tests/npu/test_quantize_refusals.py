@@ -122,6 +122,10 @@ def test_a_file_that_is_no_archive_is_refused(model: Path, tmp_path: Path) -> No
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and no more")
 
     assert "numpy cannot read it as an .npz archive" in refusal(model, calibration=tmp_path / "a.npz")
+    # What numpy says of such files is how to run what is in them.
+    assert "(it is no zip file)" in refusal(model, calibration=tmp_path / "a.npz")
+    assert "(it is a folder)" in refusal(model, calibration=tmp_path)
+    assert "No such file" in refusal(model, calibration=tmp_path / "none.npz")
 
 
 def test_a_model_that_is_absent_or_broken_is_refused(model: Path, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_outputs_are_stacked_along_their_first_axis_and_unlike_ones_are_a_list()
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
-        (lambda outputs: outputs["z"], "failed ('z'); it is given outputs by name"),
+        (lambda outputs: outputs["z"], "failed ('z'); it is given outputs by name, 'y', stacked"),
         (lambda outputs: 1 / 0, "failed (division by zero)"),
         (lambda outputs: outputs["y"][:3, 0], r"gave float64 (3,) for 5 samples"),
         (lambda outputs: np.full(5, np.nan), r"gave float64 (5,) for 5 samples; one finite number"),

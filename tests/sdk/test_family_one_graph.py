@@ -21,7 +21,7 @@ from hub_models import standing_in  # noqa: E402  it needs both
 WORDS = {"[PAD]": (0, 0, 0), "红": (1, 0, 0), "绿": (0, 1, 0), "蓝": (0, 0, 1), "[UNK]": (0, 0, 0)}
 
 
-def graph(path: Path) -> None:
+def graph(path: Path, pictures: int | str, texts: int | str) -> None:
     """Pictures become their mean colour, texts the sum of their words' colours; both inputs are always wanted."""
     info, node, kind = onnx.helper.make_tensor_value_info, onnx.helper.make_node, onnx.TensorProto
     constants = {
@@ -41,11 +41,11 @@ def graph(path: Path) -> None:
             ],
             "both",
             [
-                info("pixel_values", kind.FLOAT, ["pictures", 3, 8, 8]),
-                info("input_ids", kind.INT64, ["texts", "places"]),
-                info("attention_mask", kind.INT64, ["texts", "places"]),
+                info("pixel_values", kind.FLOAT, [pictures, 3, 8, 8]),
+                info("input_ids", kind.INT64, [texts, "places"]),
+                info("attention_mask", kind.INT64, [texts, "places"]),
             ],
-            [info("image_embeds", kind.FLOAT, ["pictures", 3]), info("text_embeds", kind.FLOAT, ["texts", 3])],
+            [info("image_embeds", kind.FLOAT, [pictures, 3]), info("text_embeds", kind.FLOAT, [texts, 3])],
             [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
         ),
         opset_imports=[onnx.helper.make_opsetid("", 17)],
@@ -57,13 +57,13 @@ def graph(path: Path) -> None:
 
 
 @pytest.fixture
-def encoder(tmp_path, monkeypatch) -> ns.Encoder:
+def encoder(tmp_path, monkeypatch, request) -> ns.Encoder:
     import tokenizers
 
     monkeypatch.setenv("NEARSIGHT_MODELS", str(tmp_path))
     home = tmp_path / "colours"
     home.mkdir()
-    graph(home / "onnx" / "model.onnx")
+    graph(home / "onnx" / "model.onnx", *getattr(request, "param", ("pictures", "texts")))
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
     words.save(str(home / "tokenizer.json"))
@@ -82,6 +82,7 @@ def encoder(tmp_path, monkeypatch) -> ns.Encoder:
     return ns.Encoder("colours")
 
 
+@pytest.mark.parametrize("encoder", [("pictures", "texts"), (1, 1), (2, "texts")], indirect=True)
 def test_each_tower_answers_although_the_graph_wants_both_inputs(encoder):
     pictures = [np.full((5, 9, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 0, 100), (30, 40, 0))]
 

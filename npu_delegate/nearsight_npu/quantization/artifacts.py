@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu.arrays import Array
 
-RULES = 4  # raised when a writer or an allocation changes, so that older files are made again
+RULES = 5  # raised when a writer or an allocation changes, so that older files are made again
 MOST_BYTES = 4_000_000_000
 _DIGITS = 64  # of a SHA-256
 _LIBRARIES = ("nearsight", "numpy", "onnx", "onnxruntime")

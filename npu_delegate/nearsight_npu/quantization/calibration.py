@@ -152,8 +152,9 @@ def _archived(path: Path, ports: Sequence[Port]) -> list[dict[str, Array]]:
             stacked = {name: archive[name] for name in archive.files}
     except (*_DAMAGE, AttributeError) as error:
         raise QuantizationError(
-            f"{path} was to be read as calibration data; numpy cannot read it as an .npz archive ({one_line(error)}); "
-            "write it with numpy.savez(path, INPUT=array)"
+            f"{path} was to be read as calibration data; numpy cannot read it as an .npz archive "
+            f"({_damage(path, error)}); write it with numpy.savez(path, INPUT=array), or let nearsight quantize read a "
+            "folder of pictures"
         ) from error
     if set(stacked) != {port.name for port in ports}:
         raise QuantizationError(
@@ -166,6 +167,13 @@ def _archived(path: Path, ports: Sequence[Port]) -> list[dict[str, Array]]:
         found = ", ".join(f"{name!r} {count}" for name, count in counts.items())
         raise QuantizationError(f"{path.name} holds unlike numbers of samples ({found}); stack the same ones")
     return [dict(zip(cut, parts, strict=True)) for parts in zip(*cut.values(), strict=True)]
+
+
+def _damage(path: Path, error: Exception) -> str:
+    """Say what is wrong with an archive; of other files numpy says that they might be pickles, and how to run those."""
+    if path.is_dir():
+        return "it is a folder"
+    return "it is no zip file" if path.is_file() and not zipfile.is_zipfile(path) else one_line(error)
 
 
 def _cut(stack: Array, port: Port, name: str) -> list[Array]:

@@ -55,6 +55,13 @@ def store_half(draft: Draft, node: Any, name: str) -> None:
         draft.point(node, name, stored(draft, f"{name}.half", array.astype(np.float16)))
 
 
+def narrow_tables(draft: Draft, halves: Collection[str]) -> None:
+    """Let what is left of tables that `widen_tables` put into FP32 be looked up in FP16 as before."""
+    for name in sorted(halves):  # or files of the same wish differ
+        for node in draft.takers(name):
+            store_half(draft, node, name)
+
+
 def fits_half(array: Array) -> bool:
     """Say whether FP16 reaches all numbers of an array."""
     return bool(np.abs(array).max(initial=0) <= LARGEST_HALF)
@@ -74,8 +81,8 @@ def widen_tables(prepared: Prepared) -> Prepared:
     """
     import onnx
 
-    looked_up = {node.inputs[0] for node in prepared.nodes if node.kind == "Gather"}
-    looked_up -= {node.inputs[0] for node in prepared.nodes if prepared.floating.intersection(node.outputs)}
+    lookups = [node for node in prepared.nodes if node.kind == "Gather"]
+    looked_up = {node.inputs[0] for node in lookups if not prepared.floating.intersection(node.outputs)}
     tables = sorted(name for name in looked_up if len(prepared.shapes.get(name, ())) == _MATRIX)
     if not tables:
         return prepared

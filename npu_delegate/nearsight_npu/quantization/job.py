@@ -92,6 +92,11 @@ def carry_out(
         UnplaceableError: if it cannot run.
     """
     told(Progress(stage="reading the model"))
+    if judging.metric is None and settings.max_drop is not None and settings.max_drop >= 1:
+        raise QuantizationError(
+            f"max_drop={settings.max_drop} was asked for; without a metric it is a share of the output's spread, and "
+            "from 1 on nothing of the output need be left; give one such as 0.05"
+        )
     needs = "static" if settings.mode == "mixed" else settings.mode
     inspect(settings.source, needs)
     before = CpuTarget().compile(settings.source, settings.threads)

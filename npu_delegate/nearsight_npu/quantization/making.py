@@ -87,12 +87,16 @@ def _of(entry: Group, precision: str) -> str:
 
 
 def free_groups(settings: Settings, prepared: Prepared) -> tuple[Group, ...]:
-    """Give the groups that are not to stay in float.
+    """Give the groups that are not to stay in float; tables do for chips that take no weights alone in integers.
 
     Raises:
         QuantizationError: if none is left.
     """
-    groups = tuple(entry for entry in group(prepared) if not entry.name.startswith(settings.keep_float))
+    groups = tuple(
+        entry
+        for entry in group(prepared)
+        if not entry.name.startswith(settings.keep_float) and (entry.kind != "lookup" or words.W8 in settings.runnable)
+    )
     _check_choice(settings, groups, "no operator with constant weights is left; give a shorter keep_float=")
     return groups
 

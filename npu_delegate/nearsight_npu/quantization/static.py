@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization.calibration import FEWEST
 from nearsight_npu.quantization.draft import Draft
+from nearsight_npu.quantization.half import narrow_tables
 from nearsight_npu.quantization.qdq import LIMITERS, WEIGHTED, Coding, QdqWriter
 from nearsight_npu.quantization.ranges import take_ranges
 from nearsight_npu.targets.machine import Machine
@@ -153,6 +154,7 @@ def write_static(
     ranges = take_ranges(prepared, samples, histograms=method != "minmax", names=touched)
     kinds = _types(prepared, chosen, settings, ranges.spreads)
     draft = Draft(prepared)
+    narrow_tables(draft, prepared.halves)
     coding = Coding(ranges=ranges, method=method, percentile=settings.kept_share, reduce_range=settings.reduce_range)
     QdqWriter(draft, kinds, coding).write()
     draft.save(target)

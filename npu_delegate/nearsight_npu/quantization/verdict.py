@@ -216,8 +216,8 @@ def _measurer(metric: Metric, places: Array) -> Callable[[Answers, Array], Array
             found = np.asarray(metric(outputs, places[rows]) if with_places else metric(outputs), np.float64)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise QuantizationError(
-                f"metric {_name(metric)!r} failed ({one_line(error)}); it is given outputs by name, stacked over "
-                "samples; try it on the model's own answers first"
+                f"metric {_name(metric)!r} failed ({one_line(error)}); it is given outputs by name, "
+                f"{', '.join(map(repr, outputs))}, stacked over samples; try it on the model's own answers first"
             ) from error
         values: Array = found.reshape(()) if found.size == 1 else found
         if values.shape not in {(), (len(rows),)} or not np.isfinite(values).all():

@@ -11,7 +11,7 @@ from nearsight_npu.errors import QuantizationError
 from nearsight_npu.quantization import plan as words
 from nearsight_npu.quantization.draft import Draft
 from nearsight_npu.quantization.dynamic import write_integer_product
-from nearsight_npu.quantization.half import store_half
+from nearsight_npu.quantization.half import narrow_tables, store_half
 from nearsight_npu.quantization.qdq import Coding, QdqWriter
 from nearsight_npu.quantization.static import followers
 from nearsight_npu.quantization.weight_only import (
@@ -105,9 +105,7 @@ def write_plan(
     draft = Draft(prepared)
     for group in groups:
         _store(draft, group, choice_of(group, plan), recipe)
-    for name in prepared.halves:
-        for node in draft.takers(name):
-            store_half(draft, node, name)  # what no group stores otherwise is looked up in FP16 as before
+    narrow_tables(draft, prepared.halves)
     kinds = activations(prepared, groups, plan, ranges)
     if kinds:
         if ranges is None:

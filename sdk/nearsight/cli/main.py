@@ -45,14 +45,17 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; {self._meant(message)}: {self.prog} --help")
 
     def _meant(self, message: str) -> str:
-        """Say which option is written nearly like the first one that is unknown, and where to see all."""
+        """Say which options begin like the first unknown one, or which is written nearly so; and where all are."""
         from difflib import get_close_matches
 
         _, unknown, words = message.partition("unrecognized arguments: ")
         wrong = next((word.partition("=")[0] for word in words.split() if word.startswith("-")), "")
         options = [option for option in self._option_string_actions if option.startswith("--")]
-        close = get_close_matches(wrong, options, n=1, cutoff=0.6) if unknown and wrong else []
-        return f"did you mean {close[0]}? See" if close else "see"
+        if not unknown or not wrong.strip("-"):
+            return "see"
+        close = [option for option in options if option.startswith(wrong)]
+        close = close or get_close_matches(wrong, options, n=1, cutoff=0.6)
+        return f"did you mean {' or '.join(close)}? See" if close else "see"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

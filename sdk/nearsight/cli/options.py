@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What `repr` gives of a text, a tuple or a list, or a word; nothing where an argument is only named.
-_VALUE = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\([^()]*\)|\[[^\[\]]*\]|[^\s,;:()\[\]'"/\\]+|"""
+# What `repr` gives of a text, a tuple or a list, a number or a constant; nothing where an argument is only named.
+_NUMBER = r"[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|inf|nan)|None|True|False"
+_VALUE = rf"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\([^()]*\)|\[[^\[\]]*\]|{_NUMBER}|"""
 
 
 def in_options(message: str, options: Mapping[str, str]) -> str:
@@ -23,7 +24,8 @@ def in_options(message: str, options: Mapping[str, str]) -> str:
     """
     named = "|".join(map(re.escape, options))
     return re.sub(
-        rf"(?<![\w./\\'\"-])({named})=((?>{_VALUE}))(?![/\\])",  # not in a path such as /data/mode=fast/model.onnx
+        # Not in a path such as /data/mode=fast/model.onnx or bits=4.onnx.
+        rf"(?<![\w./\\'\"-])({named})=((?>{_VALUE}))(?![/\\\w]|\.\w)",
         lambda found: " ".join((options[found[1]], *_words(found[2]))),
         message,
     )

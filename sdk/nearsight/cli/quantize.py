@@ -132,7 +132,8 @@ def run(args: argparse.Namespace) -> int:
         write_json(_as_json(report, read))
         return 0
     for line in lines(report, read):
-        print(in_options(line, options))
+        # The others hold names of files, outputs and pictures, which may read like arguments.
+        print(in_options(line, options) if line.startswith("verdict") else line)
     for warning in report.warnings:
         say(in_options(with_name(warning, read), options))
     return 0

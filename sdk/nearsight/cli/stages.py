@@ -53,6 +53,7 @@ def _moving() -> Iterator[Callable[[Progress], None]]:
         def told(progress: Progress) -> None:
             task.total = progress.total  # `update` takes None for no change
             bars.update(task.id, description=progress.stage, completed=progress.done, count=_count(progress))
+            task.finished_time = None  # a stage is done, not the call: its clock and its spinner go on
 
         yield told
 
