@@ -293,7 +293,10 @@ class Resident:
     @property
     def note(self) -> str:
         """What a decision says about it in a few words; empty while it was loaded only once."""
-        return f"loaded {self.loads} times within {self._budget.limit_mb:g} MB" if self.loads > 1 else ""
+        if self.loads == 1:
+            return ""
+        short = ": a run alone fills more; raise max_memory_mb" if self._seat.overflows < sys.maxsize else ""
+        return f"loaded {self.loads} times within {self._budget.limit_mb:g} MB{short}"
 
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Run the graph once, loading it first if it made room for others; see `Program.run`.

@@ -271,6 +271,7 @@ def test_a_run_too_large_for_the_budget_is_answered_and_then_gives_its_memory_ba
 
     assert ram.most == 140 * MB  # the other made room beforehand, since this run is known
     assert ram.filled == budget.held_bytes == 0
+    assert model.note == "loaded 2 times within 100 MB: a run alone fills more; raise max_memory_mb"
 
 
 @pytest.mark.parametrize("known_before", [True, False])
