@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from nearsight_npu import Delegate
+from nearsight_npu import Delegate, Golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+# What several files share stands beside them (toys.py); tests are imported by path, so their folder has to be named.
+sys.path.insert(0, str(Path(__file__).parent))
 
 FULL = 200
 
@@ -97,3 +101,31 @@ def layered(saved: Callable[..., Path]) -> Path:
         "w2": (numbers.standard_normal((96, 32)) / 8).astype(np.float32),
     }
     return saved(nodes, [("x", "float32", ("n", 64))], [("y", "float32", ("n", 32))], weights)
+
+
+@pytest.fixture
+def linear(saved: Callable[..., Path]) -> Callable[..., Path]:
+    """Write the toy model, or one of other weights, last changed long ago."""
+    from toys import WEIGHTS
+
+    def write(name: str = "linear.onnx", weights: np.ndarray = WEIGHTS, batch: int | str = "n") -> Path:
+        path = saved(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            [("x", "float32", [batch, 6])],
+            [("y", "float32", [batch, 4])],
+            {"w": weights},
+            name,
+        )
+        os.utime(path, (1_000_000, 1_000_000))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def golden() -> Golden:
+    """Give what the toy model answers to five inputs."""
+    from toys import WEIGHTS
+
+    x = np.random.default_rng(2).standard_normal((5, 6)).astype(np.float32)
+    return Golden(inputs={"x": x}, outputs={"y": x @ WEIGHTS}, rank="y")

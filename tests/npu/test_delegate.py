@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from toys import WEIGHTS, X
 
 from nearsight_npu import (
     Availability,
@@ -39,35 +40,7 @@ if TYPE_CHECKING:
 
     from nearsight_npu.targets.target import Placement, Port, Program
 
-WEIGHTS = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
 STRICT = Policy(strict=True)
-
-
-@pytest.fixture
-def linear(saved: Callable[..., Path]) -> Callable[..., Path]:
-    """Write x (n, 6) @ weights -> y (n, 4), last changed long ago."""
-
-    def write(name: str = "linear.onnx", weights: np.ndarray = WEIGHTS) -> Path:
-        path = saved(
-            [helper.make_node("MatMul", ["x", "w"], ["y"])],
-            [("x", "float32", ["n", 6])],
-            [("y", "float32", ["n", 4])],
-            {"w": weights},
-            name,
-        )
-        os.utime(path, (1_000_000, 1_000_000))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def golden() -> Golden:
-    x = np.random.default_rng(2).standard_normal((5, 6)).astype(np.float32)
-    return Golden(inputs={"x": x}, outputs={"y": x @ WEIGHTS}, rank="y")
-
-
-X = np.ones((1, 6), np.float32)
 
 
 @dataclass

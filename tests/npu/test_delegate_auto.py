@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from toys import WEIGHTS, X
 
 from nearsight_npu import Delegate, Golden, NearsightDelegateWarning, Policy, remembered_choices
 from nearsight_npu.contest import Contest
@@ -30,34 +30,8 @@ if TYPE_CHECKING:
 
     from nearsight_npu.targets.target import Program
 
-WEIGHTS = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
-X = np.ones((1, 6), np.float32)
 SLOW_S = 0.004
 STRICT = Policy(strict=True)
-
-
-@pytest.fixture
-def linear(saved: Callable[..., Path]) -> Callable[..., Path]:
-    """Write x (n, 6) @ weights -> y (n, 4), last changed long ago."""
-
-    def write(name: str = "linear.onnx", weights: np.ndarray = WEIGHTS, batch: int | str = "n") -> Path:
-        path = saved(
-            [helper.make_node("MatMul", ["x", "w"], ["y"])],
-            [("x", "float32", [batch, 6])],
-            [("y", "float32", [batch, 4])],
-            {"w": weights},
-            name,
-        )
-        os.utime(path, (1_000_000, 1_000_000))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def golden() -> Golden:
-    x = np.random.default_rng(2).standard_normal((5, 6)).astype(np.float32)
-    return Golden(inputs={"x": x}, outputs={"y": x @ WEIGHTS}, rank="y")
 
 
 def slow(path: Path, _setup: Setup | None) -> float:

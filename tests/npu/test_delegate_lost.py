@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from onnx import helper
+from toys import WEIGHTS, X
 
 from nearsight_npu import Delegate, Golden, NearsightDelegateWarning, Policy
 from nearsight_npu.errors import InputMismatchError, TargetLostError
@@ -23,31 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-WEIGHTS = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
-X = np.ones((1, 6), np.float32)
 SLOW_S = 0.004
-
-
-@pytest.fixture
-def linear(saved: Callable[..., Path]) -> Callable[..., Path]:
-    """Write x (n, 6) @ weights -> y (n, 4)."""
-
-    def write(name: str = "linear.onnx", weights: np.ndarray = WEIGHTS, batch: int | str = "n") -> Path:
-        return saved(
-            [helper.make_node("MatMul", ["x", "w"], ["y"])],
-            [("x", "float32", [batch, 6])],
-            [("y", "float32", [batch, 4])],
-            {"w": weights},
-            name,
-        )
-
-    return write
-
-
-@pytest.fixture
-def golden() -> Golden:
-    x = np.random.default_rng(2).standard_normal((5, 6)).astype(np.float32)
-    return Golden(inputs={"x": x}, outputs={"y": x @ WEIGHTS}, rank="y")
 
 
 def test_a_lost_target_is_replaced_by_the_next_and_named_from_then_on(
